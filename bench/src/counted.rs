@@ -1,4 +1,4 @@
-//! What gateways count themselves, as their `/metrics` tell it.
+//! The counts in a gateway's `/metrics`.
 
 use std::ops::{AddAssign, Sub};
 

@@ -1,5 +1,5 @@
-//! What the measuring binaries share: servers and clients on the loopback, what the gateway
-//! counts, and how many values become few.
+//! Parts that the measuring programs share: servers and clients on the loopback, the gateway's counts,
+//! and medians.
 
 pub mod client;
 pub mod counted;

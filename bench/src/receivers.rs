@@ -1,4 +1,4 @@
-//! What the receivers of webhooks tell of what they got.
+//! The counts that webhook receivers report.
 
 use bytes::Bytes;
 use hyper::{Request, Uri};

@@ -1,4 +1,4 @@
-//! How values are spread: what half of them stay under, and what nearly all do.
+//! Percentiles of measured values.
 
 use std::time::Duration;
 

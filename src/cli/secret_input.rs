@@ -1,5 +1,5 @@
-//! What a command is given in a file, or on its standard input, because it is a secret: on the
-//! command line everybody on the machine sees it in the list of processes.
+//! Secrets given to a command in a file or on its standard input. On the command line, every user of
+//! the machine would see them in the list of processes.
 
 use std::io::Read;
 use std::path::Path;

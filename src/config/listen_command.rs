@@ -1,5 +1,5 @@
-//! What `cloakroom listen` finds in the environment. It is no setting of a gateway, which leaves
-//! it alone.
+//! The environment variables of `cloakroom listen`. They are no settings of a gateway, which ignores
+//! them.
 
 /// The secrets to verify with, blanks between them.
 pub(super) const SECRETS: &str = "CLOAKROOM_LISTEN_SECRET";

@@ -1,5 +1,5 @@
-//! How this module's tests read a configuration: with an upstream, so that texts can be
-//! about one thing.
+//! A configuration for tests of this module. It has an upstream, so that a test's text can hold one
+//! thing.
 
 use std::collections::BTreeMap;
 

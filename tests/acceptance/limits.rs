@@ -1,4 +1,4 @@
-//! What is too much: 413 and 503, and nothing stored.
+//! Limits on requests: 413 and 503, with nothing stored.
 
 use crate::support::gateway::order;
 use crate::support::{Connection, Gateway, Request, Response, Setup, Upstream, get, post, time};

@@ -1,9 +1,9 @@
-//! Contract section 2: what a 202 says, and what is checked before it is given.
+//! Contract section 2: the content of a 202, and the checks before it.
 
 mod answer;
+mod gateway_responses;
 mod limits;
 mod options;
-mod own;
 mod principals;
 mod uploads;
 mod urls;

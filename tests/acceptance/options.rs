@@ -1,4 +1,4 @@
-//! What a client may add to a request: tags, delays, serial keys, parents, references.
+//! Options of a request: tags, delays, serial keys, parents, references.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Contract section 8: whom a request belongs to, and what others see of it.
+//! Contract section 8: the principal of a request, and the view of other principals.
 
 use std::collections::BTreeSet;
 

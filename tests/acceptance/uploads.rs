@@ -1,4 +1,4 @@
-//! Bodies that come, or do not come, to their end.
+//! Uploads: complete ones, slow ones, and ones that end early.
 
 use crate::support::gateway::Process;
 use crate::support::{Connection, Gateway, Setup, Ticket, Upstream, post};

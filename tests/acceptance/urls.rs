@@ -1,4 +1,4 @@
-//! Where the URLs in answers come from, and what chooses the upstream.
+//! The URLs in answers, and the choice of the upstream.
 
 use crate::support::gateway::order;
 use crate::support::{Answer, Connection, Gateway, Setup, Upstream, get, post};

@@ -1,4 +1,4 @@
-//! Clients that vanish, dawdle, or send what is none.
+//! Clients that disappear, send slowly, or speak no HTTP.
 
 use crate::support::gateway::order;
 use crate::support::{Answer, Connection, Gateway, Request, Setup, Upstream, get, post, time};

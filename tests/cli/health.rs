@@ -1,4 +1,4 @@
-//! `cloakroom health`: what a container's probe asks.
+//! `cloakroom health`: the probe of a container.
 
 use super::{run, stdout, words};
 use crate::support::Upstream;

@@ -1,8 +1,8 @@
 //! The command line.
 
-mod configured;
+mod config_doctor_migrate;
+mod exit_codes_and_output;
 mod health;
-mod manners;
 mod ops;
 mod serial;
 

@@ -2,8 +2,8 @@
 
 mod lost;
 mod moving;
+mod shutdown;
 mod starting;
-mod stopping;
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! For what is safe to repeat: again until it is answered.
+//! At-least-once requests: repeated until the upstream answers.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! Answers whose end only the closing of the connection tells.
+//! Answers that end when the connection closes.
 
 use serde_json::{Value, json};
 

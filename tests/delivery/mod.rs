@@ -1,9 +1,10 @@
-//! Contract section 5: what the upstream sees, and how often.
+//! Contract section 5: the requests that the upstream sees, and their number.
 
 mod at_least_once;
 mod at_most_once;
-mod damaged;
+mod damaged_bodies;
 mod fields;
+mod fixed_policy;
 mod following;
 mod framing;
 mod limits;
@@ -11,6 +12,5 @@ mod odd_answers;
 mod outcomes;
 mod over_tls;
 mod progress;
-mod promises;
 mod recheck;
 mod redirects;

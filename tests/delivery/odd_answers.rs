@@ -1,4 +1,4 @@
-//! Answers that are odd, that come early, or that cannot be read.
+//! Odd answers: malformed lines, early answers, unreadable ones.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};

@@ -1,4 +1,4 @@
-//! What an upstream reports while it works.
+//! Progress that an upstream reports during its work.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Asking the upstream whether an earlier attempt took effect.
+//! Rechecks: the question to the upstream whether an earlier attempt took effect.
 
 use serde_json::Value;
 

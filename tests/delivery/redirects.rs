@@ -1,4 +1,4 @@
-//! Redirects that mean elsewhere, not done, or done.
+//! Redirects: to another place, as a refusal, and as success.
 
 use serde_json::Value;
 

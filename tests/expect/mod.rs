@@ -1,6 +1,6 @@
 //! Contract section 3: `Expect` is a must, `Prefer` a may.
 
-mod continues;
+mod expect_continue;
 mod expectations;
 mod preferences;
 mod synchronous;

@@ -1,5 +1,4 @@
-//! How deep a queue is said to be, after nodes were killed that had counted what they did
-//! not tell, while the load goes on and the queue never rests.
+//! The reported depth of a queue, after the death of nodes with uncounted work, under load.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;

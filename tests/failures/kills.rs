@@ -1,4 +1,4 @@
-//! `kill -9` at random moments, of whichever node.
+//! `kill -9` of random nodes at random moments.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Clients that post without end, and one that looks at what became of it.
+//! The load: clients that post all the time, and one that reads monitors.
 //!
 //! Owns the pace, which is bounded, and the manners of clients: who has a key repeats what
 //! was not answered by a 202 until it is; who has none goes on to the next order.
@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use super::nodes::Doors;
-use super::seen::{Books, Order, Seen};
+use super::observations::{Books, Order, Seen};
 use crate::support::time::Stopwatch;
 use crate::support::{Request, Ticket, Upstream, get, post, time};
 

@@ -1,34 +1,33 @@
-//! What must survive: a fleet of real processes on a real database, under load, while
-//! something of it fails.
+//! A fleet of real processes on a real database, under load, while a part of it fails.
 //!
 //! Each test prints one line of counts that begins with `counts: `, which `scripts/test`
-//! shows again together. What is looked at is always the same and stands in `judge`; a
+//! shows again together. What is looked at is always the same and stands in `verification`; a
 //! test only says what fails, and what of the outcome the failure explains.
 
 mod clocks;
-mod cuts;
+mod connection_cuts;
 mod depths;
 mod detection;
-mod frozen;
-mod judge;
+mod frozen_nodes;
 mod kills;
 mod load;
-mod narrow;
 mod nodes;
+mod observations;
 mod panics;
 mod pooled;
 mod rolling;
-mod seen;
+mod scarce_permits;
 mod stops;
-mod telling;
+mod verification;
+mod webhook_kills;
 
 use std::time::Duration;
 
 use crate::support::gateway::Front;
 use crate::support::postgres::cluster;
 use crate::support::{Answer, Setup, Upstream, time};
-use judge::Counts;
 use load::Load;
+use verification::Counts;
 
 /// The lease where a test does not say otherwise, in seconds.
 const LEASE: u64 = 2;
@@ -83,7 +82,7 @@ async fn sent_one_more(upstream: &Upstream) {
 /// Ends the load, waits until nothing is pending, and prints what became of it all.
 async fn judged(what: &str, load: Load, front: &Front, upstream: &Upstream) -> Counts {
     let seen = load.end().await;
-    let counts = judge::judge(front, upstream, &seen).await;
+    let counts = verification::judge(front, upstream, &seen).await;
     println!("counts: {what}; {counts}");
     counts.assert_kept(&seen);
     counts

@@ -1,11 +1,11 @@
-//! Several nodes on one database: who does what, and what becomes of it when one dies.
+//! Several nodes on one database: their division of work, and the death of one.
 
 mod clocks;
-mod deaths;
+mod new_subscriptions;
+mod node_loss;
 mod nodes;
 mod permits;
 mod roles;
-mod told;
 
 use crate::support::gateway::Process;
 use crate::support::postgres::cluster;

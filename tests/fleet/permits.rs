@@ -1,4 +1,4 @@
-//! Limits that hold over all nodes, however many there are.
+//! Limits over all nodes of a fleet.
 
 use std::time::Duration;
 

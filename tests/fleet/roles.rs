@@ -1,4 +1,4 @@
-//! What each role does, and does not.
+//! The duties of each role.
 
 use serde_json::Value;
 

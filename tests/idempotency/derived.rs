@@ -1,4 +1,4 @@
-//! Keys that a route derives by itself.
+//! Keys that a route derives from the request.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Contract section 6: one key, one operation; and how long things last.
+//! Contract section 6: one operation for each key, and retention.
 
 mod derived;
 mod keys;

@@ -1,4 +1,4 @@
-//! How long results, rows and keys last; moved through with the clock.
+//! The retention of results, rows and keys, on a clock that the test moves.
 
 use crate::support::gateway::order;
 use crate::support::postgres::cluster;

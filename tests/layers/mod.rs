@@ -1,4 +1,4 @@
-//! Who may import whom. The rule is in `src/lib.rs`; this reads the source and holds it.
+//! The allowed imports between modules. `src/lib.rs` states the rule; these tests read the source.
 //!
 //! Text is looked at, not the compiler's view of it: comments and literals are left out
 //! first, and `#[cfg(test)]` is held to the rule like everything else.

@@ -1,4 +1,4 @@
-//! `kill -9` at a known moment, and what the next start makes of it.
+//! `kill -9` at a known moment, and the next start.
 
 use crate::support::gateway::{Process, order};
 use crate::support::{Answer, Setup, Ticket, Upstream};

@@ -1,4 +1,4 @@
-//! SIGTERM: nothing new, what runs gets its grace, and nothing is lost or repeated.
+//! SIGTERM: no new work, a grace for running work, nothing lost or repeated.
 
 use crate::support::client::EventStream;
 use crate::support::gateway::{Process, order};

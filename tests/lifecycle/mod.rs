@@ -1,4 +1,4 @@
-//! Starting, draining, dying, and coming back.
+//! The program's life: start, drain, death, return.
 
 mod clocks;
 mod crash;

@@ -1,4 +1,4 @@
-//! What the program does at start.
+//! The start of the program.
 
 use serde_json::Value;
 

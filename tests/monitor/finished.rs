@@ -1,4 +1,4 @@
-//! Where a finished operation's monitor sends its reader.
+//! The answer of a finished operation's monitor.
 
 use crate::support::upstream::closed_port;
 use crate::support::{Answer, Gateway, Request, Response, Setup, Ticket, Upstream, get};

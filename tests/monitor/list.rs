@@ -1,4 +1,4 @@
-//! `/-/operations`: one's own operations, listed and searched.
+//! `/-/operations`: the list and search of a principal's own operations.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Pages of other origins: only those that are named.
+//! Cross-origin requests: only the listed origins are allowed.
 
 use std::collections::BTreeSet;
 

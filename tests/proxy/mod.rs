@@ -1,14 +1,14 @@
-//! Contract section 1: which requests are routed, and what happens to all others.
+//! Contract section 1: routed requests, and the proxy for all others.
 
-mod believed;
-mod broken_off;
 mod cors;
+mod forwarded_fields;
 mod framing;
-mod locations;
-mod matching;
+mod idle_timeouts;
+mod incomplete_answers;
+mod location_rewriting;
 mod nginx;
-mod past_routes;
-mod silence;
+mod route_evasion;
+mod route_matching;
 mod streaming;
 mod tunnels;
 mod upgrade;

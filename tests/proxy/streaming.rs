@@ -1,4 +1,4 @@
-//! What is not routed goes straight through, both ways, as it comes.
+//! Proxied bodies: streamed in both directions.
 
 use crate::support::upstream::closed_port;
 use crate::support::{Answer, Connection, Gateway, Request, Setup, Upstream, get};

@@ -1,4 +1,4 @@
-//! WebSocket tunnels, and the upgrades that are none.
+//! WebSocket tunnels, and upgrade requests that get none.
 
 use crate::support::{Answer, Connection, Gateway, Request, Setup, Upstream, get};
 

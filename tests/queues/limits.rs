@@ -1,4 +1,4 @@
-//! How many run at once, and how many begin in a time.
+//! Limits of a queue: attempts at once, and starts in a period.
 
 use std::cell::Cell;
 use std::time::Duration;

@@ -1,7 +1,7 @@
-//! Queues by what may be expected of them, limits, and upstreams that are down.
+//! Queues: priority, limits, pause, and upstreams that are down.
 
 mod breaker;
 mod limits;
-mod pausing;
-mod seen;
-mod turns;
+mod pause;
+mod priority;
+mod visibility;

@@ -1,4 +1,4 @@
-//! Between a gateway and its PostgreSQL, to cut what connects them at a chosen moment.
+//! A proxy between a gateway and its PostgreSQL that cuts connections at a chosen moment.
 //!
 //! Owns as much of the protocol (version 3, without TLS) as it takes to tell a COMMIT and
 //! its answer from everything else, whichever message brings it, a statement that commits

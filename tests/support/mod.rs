@@ -1,4 +1,4 @@
-//! What the tests share: the gateway under test, a fake upstream, a client, and patience.
+//! Parts that all tests share: the gateway under test, a fake upstream, a client, and waiting.
 //!
 //! Only `gateway` names items of the program; the rest knows HTTP and nothing else.
 

@@ -1,4 +1,4 @@
-//! Real time, for tests: how long to be patient, and how to look again.
+//! Real time for tests: patience, and conditions to wait for.
 //!
 //! Owns the only waiting that the tests do. Nothing else here sleeps: a test waits for
 //! a condition, and a condition that never comes is a failure after [`PATIENCE`].

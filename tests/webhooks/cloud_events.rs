@@ -1,4 +1,4 @@
-//! CloudEvents: their form, and receivers that are asked before anything is sent to them.
+//! CloudEvents: their form, and the handshake with receivers.
 
 use serde_json::{Value, json};
 

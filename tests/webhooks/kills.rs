@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::watch;
 
-use super::told::{Told, open_to, subscribed, until_told};
+use super::delivery_listing::{Told, open_to, subscribed, until_told};
 use crate::support::gateway::order;
 use crate::support::{Manner, Receiver, Setup, Ticket, Upstream, time};
 

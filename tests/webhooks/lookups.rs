@@ -1,4 +1,4 @@
-//! Hosts that clients name, whose names take long to look up.
+//! Slow DNS lookups of hosts that clients name.
 
 use std::collections::HashSet;
 use std::io;

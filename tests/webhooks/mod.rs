@@ -3,26 +3,26 @@
 //!
 //! The sender is called as the gateway calls it; receivers are real sockets.
 
-mod again;
-mod believed;
+mod bad_requests;
 mod callbacks;
 mod cli;
 mod cloud_events;
+pub mod delivery_listing;
+mod delivery_requests;
 mod example;
-mod guarding;
+mod full_disk;
 mod http2;
 mod judges;
 mod kills;
-mod listening;
+mod listen_command;
 mod lookups;
 mod outward;
+mod receiver_errors;
 mod receiving;
-mod refusing;
-mod room;
+mod redelivery;
+mod reference_receivers;
 mod scene;
-mod sending;
 mod signing;
 mod slow;
+mod ssrf_guard;
 mod subscriptions;
-pub mod told;
-mod trouble;

@@ -1,4 +1,4 @@
-//! Receivers that are slow, dead or endless, one of them or many, delay no other receiver.
+//! Slow, dead and endless receivers: none of them delays another receiver.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};

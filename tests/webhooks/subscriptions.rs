@@ -1,4 +1,4 @@
-//! `/-/webhooks`: made, listed, changed, disabled, deleted, and everything that is refused.
+//! `/-/webhooks`: create, list, change, disable, delete, and every refusal.
 
 use serde_json::{Value, json};
 

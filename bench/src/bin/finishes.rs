@@ -1,4 +1,4 @@
-//! How soon a client that is held at one node learns what another one finished.
+//! The delay between a finish at one node and a held client's answer at another.
 //!
 //! `finishes FRONT OTHER COUNT`: orders are posted to the node at FRONT, and asked for with
 //! `Prefer: wait` at the one at OTHER, both `http://host:port`. The upstream takes 50 to

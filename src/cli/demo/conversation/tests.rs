@@ -1,5 +1,4 @@
-//! What counts as a conversation that went as it should, judged against a gateway that
-//! says whatever a test wants.
+//! Tests of the demo's conversation, against a gateway whose answers the test chooses.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;

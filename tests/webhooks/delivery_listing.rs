@@ -1,4 +1,4 @@
-//! What became of the messages of a subscription: what it lists, against what arrived.
+//! The list of a subscription's deliveries, against the messages that arrived.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;

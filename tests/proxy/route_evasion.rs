@@ -1,4 +1,4 @@
-//! Nothing about a request takes it past its route, nor past the credential that it needs.
+//! Requests that try to pass by their route, or by the credential that it needs.
 
 use crate::support::gateway::order;
 use crate::support::{Answer, Connection, Gateway, Request, Response, Setup, Upstream, get, post};

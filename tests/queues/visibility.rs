@@ -1,4 +1,4 @@
-//! What operators see: the list, the metrics, the command line.
+//! Queues as operators see them: the list, the metrics, the command line.
 
 use std::process::Output;
 

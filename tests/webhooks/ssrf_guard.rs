@@ -1,4 +1,4 @@
-//! Where deliveries never go.
+//! The SSRF guard: the addresses that deliveries never reach.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Pausing a queue and letting it go on, by hand.
+//! The pause and resumption of a queue by an operator.
 
 use serde_json::Value;
 

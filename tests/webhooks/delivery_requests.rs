@@ -1,4 +1,4 @@
-//! What a receiver gets, and what its answer means.
+//! The requests that a receiver gets, and the meaning of its answers.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What is stored for webhooks, while the disk is full.
+//! The ledger's room for webhooks while the disk is full.
 
 use super::scene::Scene;
 use crate::support::gateway::order;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::judge::Counts;
 use super::nodes::{BOTH, FRONT, Nodes, WORKER};
+use super::verification::Counts;
 use super::{Load, judged, setup_on, upstream};
 use crate::support::client::post;
 use crate::support::cutter::{Cutter, Moment, Work};

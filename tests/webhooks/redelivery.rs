@@ -1,4 +1,4 @@
-//! What was delivered, and sending it once more: attempts, test events, one delivery, a range.
+//! Attempts of past deliveries, and redelivery: test events, one delivery, a range.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Which of the fields that tell about a request's way are believed.
+//! `Forwarded` and its relatives: the fields that the gateway believes.
 
 use crate::support::gateway::order;
 use crate::support::upstream::Received;

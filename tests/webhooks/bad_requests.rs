@@ -1,5 +1,5 @@
-//! What is asked wrongly of the program itself: a problem that names what is wrong, and
-//! nothing kept or sent. And receivers that do wrong: a code from a closed list, and again.
+//! Bad requests to the webhook endpoints: each gets a problem that names its field, and nothing is kept
+//! or sent.
 
 use cloakroom_domain::webhooks::DeliveryError;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! `cloakroom config`, `doctor` and `migrate`: before a gateway runs.
+//! `cloakroom config`, `doctor` and `migrate`: commands for the time before a gateway runs.
 
 use std::path::Path;
 

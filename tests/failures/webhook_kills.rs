@@ -1,4 +1,4 @@
-//! `kill -9` of nodes that accept, work and send, while subscribers are told of each end.
+//! `kill -9` of nodes that accept, work and send, with a subscription to every end.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::nodes::{BOTH, FRONT, Nodes, WORKER};
-use super::{Load, judge, setup, upstream};
+use super::{Load, setup, upstream, verification};
 use crate::support::{Manner, Receiver, time};
-use crate::webhooks::told::{Told, open_to, subscribed, until_told};
+use crate::webhooks::delivery_listing::{Told, open_to, subscribed, until_told};
 
 const KILLS: usize = 100;
 /// So that there is always something on its way.
@@ -33,7 +33,7 @@ async fn a_hundred_kills_of_a_fleet_lose_no_event_and_change_no_message() {
         nodes.kill(rng.random_range(0..nodes.len())).await;
     }
     let seen = load.end().await;
-    let counts = judge::judge(nodes.node(0), &upstream, &seen).await;
+    let counts = verification::judge(nodes.node(0), &upstream, &seen).await;
     let ids: Vec<_> = seen.accepted.iter().map(|(_, ticket)| ticket.id.clone()).collect();
     until_told(nodes.node(0), &subscription, &receiver, &ids).await;
     let told = Told::of(nodes.node(0), &subscription, &receiver).await;

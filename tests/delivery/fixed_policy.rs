@@ -1,4 +1,4 @@
-//! What was promised at acceptance holds, whatever a later configuration says.
+//! The policy of an operation: fixed at acceptance, whatever a later configuration says.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! What clients were told, and what they saw of it afterwards.
+//! The clients' observations: their tickets, and the documents that they read.
 //!
 //! Owns what may never be seen: a document that goes back, a final one that changes, a 303
 //! before the upstream has answered, a key with two operations, a refusal that does not

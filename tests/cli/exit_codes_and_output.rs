@@ -1,4 +1,4 @@
-//! How the program behaves on a command line, whatever it is asked.
+//! Exit codes, output streams and messages of every command.
 
 use std::process::Stdio;
 

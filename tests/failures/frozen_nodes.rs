@@ -1,4 +1,4 @@
-//! Nodes that stand still for longer than their lease, and go on.
+//! Nodes that stand still for longer than their lease, and then go on.
 
 use std::time::Duration;
 

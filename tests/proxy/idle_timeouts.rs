@@ -1,4 +1,4 @@
-//! Neither an upstream nor a client may stand still for ever on what is passed on.
+//! Time limits on silent upstreams and clients of proxied requests.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

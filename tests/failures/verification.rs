@@ -1,4 +1,4 @@
-//! What became of it all, counted.
+//! The verification of a run: every promise is counted.
 //!
 //! Owns the promises: nothing lost for which a 202 was read; what goes at most once went
 //! at most once; one end for each operation; serial keys in the order accepted; one
@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::AT_ONCE;
-use super::seen::{Order, Seen};
+use super::observations::{Order, Seen};
 use crate::support::gateway::{Front, is_final, next_page, operations_of};
 use crate::support::upstream::Stay;
 use crate::support::{Connection, Ticket, Upstream, get, post, time};

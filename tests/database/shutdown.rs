@@ -1,4 +1,4 @@
-//! Stopping while the ledger is looked through.
+//! A shutdown while the ledger is checked.
 
 use crate::support::postgres::cluster;
 use crate::support::{Setup, Upstream, time};

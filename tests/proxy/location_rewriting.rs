@@ -1,4 +1,4 @@
-//! Places that an upstream names in answers that pass through.
+//! URLs that an upstream names in proxied answers.
 
 use crate::support::gateway::{order, path_of};
 use crate::support::{Answer, Gateway, Setup, Upstream, get};

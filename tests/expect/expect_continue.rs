@@ -1,4 +1,4 @@
-//! `Expect: 100-continue`: the body is asked for only when it can be of use.
+//! `Expect: 100-continue`: the gateway asks for the body only if it can use it.
 
 use super::{BOTH, with_mode};
 use crate::support::gateway::path_of;

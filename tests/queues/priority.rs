@@ -1,4 +1,4 @@
-//! Whose turn it is: priority, and age.
+//! The order of queues: priority and age.
 
 use std::time::Duration;
 

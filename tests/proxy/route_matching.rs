@@ -1,4 +1,4 @@
-//! What is a route, and what is only passed on.
+//! The match of requests with routes. All other requests are proxied.
 
 use crate::support::gateway::order;
 use crate::support::{Connection, Gateway, Request, Response, Setup, Upstream, get, post};

@@ -1,4 +1,4 @@
-//! Subscriptions that one node makes and another has not heard of yet.
+//! Subscriptions that one node creates before another node has read them.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 use super::Fleet;
 use crate::support::gateway::path_of;
 use crate::support::{Arrival, Receiver, Request, Upstream, post, time};
-use crate::webhooks::told::open_to;
+use crate::webhooks::delivery_listing::open_to;
 
 const EVENTS: [&str; 3] = ["operation.accepted", "operation.started", "operation.succeeded"];
 

@@ -1,4 +1,4 @@
-//! Bodies that the ledger has lost a part of.
+//! Bodies with a part missing in the ledger.
 
 use crate::support::gateway::Gateway;
 use crate::support::postgres::cluster;

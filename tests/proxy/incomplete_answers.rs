@@ -1,4 +1,4 @@
-//! Answers that come and do not come to their end, passed straight through.
+//! Incomplete answers of a proxied request.
 
 use crate::support::{Answer, Connection, Gateway, Request, Setup, Upstream, get, post};
 

@@ -1,4 +1,4 @@
-//! What everything that the gateway itself says has in common.
+//! The fields and forms that all of the gateway's own responses share.
 
 use crate::support::gateway::order;
 use crate::support::{Gateway, Request, Response, Setup, Upstream, get, post};

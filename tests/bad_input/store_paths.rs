@@ -1,4 +1,4 @@
-//! Places where no ledger can be kept, and what lies in the place of its reserve.
+//! Paths where no ledger can be kept, and other files in the place of its reserve.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
