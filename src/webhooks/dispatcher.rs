@@ -136,7 +136,7 @@ async fn see_to<S: DeliveryTransport>(
         shared.traffic().leave_alone(receiver, now + ELSEWHERE, now);
         return Ok(());
     }
-    let count = shared.ledger.put_aside(receiver, BATCH, now).await?;
+    let count = shared.ledger.hold_deliveries(receiver, BATCH, now).await?;
     tracing::debug!(%receiver, count, "deliveries put on hold");
     Ok(())
 }

@@ -101,7 +101,7 @@ pub(super) async fn step<S: DeliveryTransport>(
     }
     if round.is_multiple_of(OLD) {
         if round >= CHANCE {
-            give_up_late(shared, now).await?;
+            expire_deliveries(shared, now).await?;
         }
         prune(shared, now).await?;
     }
@@ -111,7 +111,7 @@ pub(super) async fn step<S: DeliveryTransport>(
 /// Reclaims deliveries of nodes that are gone.
 async fn take_back<S: DeliveryTransport>(shared: &WebhookState<S>) -> Result<(), LedgerError> {
     loop {
-        let count = shared.ledger.take_back_deliveries(BATCH, shared.clock.now()).await?;
+        let count = shared.ledger.reclaim_deliveries(BATCH, shared.clock.now()).await?;
         if count > 0 {
             tracing::info!(count, "reclaimed deliveries of nodes that are gone");
         }
@@ -147,13 +147,13 @@ fn back(lease: DeliveryLease, now: Timestamp) -> DeliverySettlement {
 }
 
 /// Expires deliveries that wait beyond their deadline for a receiver that is not served.
-async fn give_up_late<S: DeliveryTransport>(
+async fn expire_deliveries<S: DeliveryTransport>(
     shared: &WebhookState<S>,
     now: Timestamp,
 ) -> Result<(), LedgerError> {
     for lane in shared.ledger.due_deliveries(now - LONG_DUE) {
         loop {
-            let given_up = shared.ledger.give_up_late(lane, BATCH, now).await?;
+            let given_up = shared.ledger.expire_deliveries(lane, BATCH, now).await?;
             for message in &given_up {
                 settler::given_up(shared, message, lane.receiver, "exhausted");
             }

@@ -166,9 +166,9 @@ impl Ledger {
         shared.lanes.load(depths);
         let paused = on_store!(&shared.store, reader => pause::paused(reader).await);
         shared.paused.replace(paused.map_err(|error| shared.store.unreadable(&error))?);
-        let looked = shared.store.deliveries().look().await;
+        let looked = on_store!(&shared.store, reader => webhooks::announce::look(reader).await);
         looked.map_err(|error| shared.store.unreadable(&error))?;
-        let due = shared.store.deliveries().due().await;
+        let due = on_store!(&shared.store, reader => webhooks::showing::due(reader).await);
         shared.newly_due(due.map_err(|error| shared.store.unreadable(&error))?);
         metrics::gauge!("cloakroom_operations_waiting").set(waiting as f64);
         let questions = opening::start(&shared, turns, tasks);

@@ -14,6 +14,7 @@ use super::shared::Shared;
 use super::store::on_store;
 use super::verbs::Hint;
 use crate::operations::{cancel, pause, read};
+use crate::webhooks::announce;
 use cloakroom_runtime::clock::Clock;
 
 /// How soon there is another look after something was new.
@@ -156,7 +157,7 @@ async fn receivers(shared: &Shared, clock: &Clock, hurry: &Notify) {
             () = hurry.notified() => {}
             () = clock.sleep(LANES_IDLE) => {}
         }
-        told(shared.store.deliveries().look().await);
+        told(on_store!(&shared.store, reader => announce::look(reader).await));
     }
 }
 

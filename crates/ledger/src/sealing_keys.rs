@@ -4,11 +4,14 @@
 //! invariant: a key is forgotten only after a whole walk found nothing under it, begun when no node
 //! sealed with it any more.
 
+use async_trait::async_trait;
+
 use super::Ledger;
 use super::error::LedgerError;
 use super::rows::{ReadRow, damaged, exactly};
-use super::webhooks::quiet;
 use super::webhooks::sql::{Params, SqlTransaction, run};
+use crate::commit::transaction::{Transaction, on_either};
+use crate::commit::verb::{Grouping, Surroundings, Verb};
 use crate::db::statements::statements;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::sealing::{KeyId, Keyring};
@@ -49,9 +52,30 @@ pub(super) fn missing(keyring: &Keyring, needed: &[KeyId]) -> Option<String> {
     (!missing.is_empty()).then(|| missing.join(", "))
 }
 
-/// Forgets keys that nothing lies under, after a walk that began then and found nothing. Brings
-/// those that are left beside the one that seals.
-pub(super) async fn forget<W: SqlTransaction + ?Sized>(
+/// Forgets keys that nothing lies under, after a walk that began then and found nothing. Its output
+/// is those that are left beside the one that seals.
+struct ForgetKeys {
+    began: Timestamp,
+}
+
+#[async_trait]
+impl Verb for ForgetKeys {
+    type Output = Vec<KeyId>;
+
+    fn grouping(&self, _is_shared: bool) -> Grouping {
+        Grouping::First
+    }
+
+    async fn run(
+        &mut self,
+        transaction: &mut Transaction,
+        _around: &mut Surroundings<'_>,
+    ) -> Result<Self::Output, LedgerError> {
+        on_either!(transaction, writing => forget(&mut **writing, self.began).await)
+    }
+}
+
+async fn forget<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     began: Timestamp,
 ) -> Result<Vec<KeyId>, LedgerError> {
@@ -68,9 +92,6 @@ impl Ledger {
     /// Forgets keys that nothing lies under, after a walk that began then and found nothing.
     /// Brings those that other nodes still seal with, or did too short a time ago.
     pub async fn forget_keys(&self, began: Timestamp) -> Result<Vec<KeyId>, LedgerError> {
-        self.errand(Box::new(move |deliveries, _| {
-            Box::pin(async move { quiet(deliveries.forget_keys(began)).await })
-        }))
-        .await
+        self.submit(ForgetKeys { began }).await
     }
 }

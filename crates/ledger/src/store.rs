@@ -12,7 +12,6 @@ use crate::error::{LedgerError, OpenError};
 use crate::postgres::Postgres;
 use crate::sqlite::Sqlite;
 use crate::verbs::Hint;
-use crate::webhooks::ReadsDeliveries;
 use cloakroom_domain::operation::Lane;
 
 /// How long a node is remembered that has not beaten any more.
@@ -154,14 +153,6 @@ impl Store {
         match self {
             Self::Sqlite(sqlite) => sqlite.cut_log().await,
             Self::Postgres(_) => Ok(()),
-        }
-    }
-
-    /// What is read about webhooks.
-    pub(crate) fn deliveries(&self) -> &dyn ReadsDeliveries {
-        match self {
-            Self::Sqlite(sqlite) => &**sqlite,
-            Self::Postgres(postgres) => &**postgres,
         }
     }
 

@@ -260,7 +260,7 @@ impl Round {
         }
         if let Some(scribe) = scribe {
             let outbox = shared.outbox.get().map(AsRef::as_ref);
-            self.announced = transaction.deliveries().announce(scribe, outbox).await?;
+            self.announced = transaction.announce(scribe, outbox).await?;
         }
         transaction.commit().await?;
         self.tell_settled(sorted, settled);

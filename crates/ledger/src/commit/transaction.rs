@@ -3,9 +3,11 @@
 //! Owns its begin, the locks that a group takes before its verbs run, and its commit. Dropping it
 //! undoes it. Verbs look into it for the backend that they speak to.
 
+use crate::commit::handoff::Outbox;
 use crate::error::LedgerError;
 use crate::verbs::{Acceptance, Settlement};
-use crate::webhooks::Deliveries;
+use crate::webhooks::Scribe;
+use crate::webhooks::announce::{Announcement, announce};
 use crate::{postgres, sqlite};
 
 /// One writing transaction.
@@ -61,9 +63,13 @@ impl Transaction {
         }
     }
 
-    /// The verbs of webhooks in it.
-    pub(crate) fn deliveries(&mut self) -> &mut dyn Deliveries {
-        on_either!(self, writing => &mut **writing)
+    /// Gives the events of this transaction to their receivers.
+    pub(crate) async fn announce(
+        &mut self,
+        scribe: &dyn Scribe,
+        outbox: Option<&dyn Outbox>,
+    ) -> Result<Announcement, LedgerError> {
+        on_either!(self, writing => announce(&mut **writing, scribe, outbox).await)
     }
 
     /// Makes all of it durable. An error leaves open whether it is.

@@ -15,8 +15,6 @@ pub(crate) mod open;
 pub(crate) mod places;
 pub(crate) mod pool;
 pub(crate) mod property;
-#[cfg(test)]
-pub(crate) mod texts;
 pub(crate) mod trouble;
 pub(crate) mod webhooks;
 pub(crate) mod writing;

@@ -10,11 +10,14 @@ pub(crate) mod walk;
 use std::fmt;
 use std::str::FromStr;
 
+use async_trait::async_trait;
+
 use super::Ledger;
 use super::error::LedgerError;
-use super::webhooks::quiet;
+use crate::commit::transaction::{Transaction, on_either};
+use crate::commit::verb::{Grouping, Surroundings, Verb};
 use cloakroom_domain::sealing::SealingError;
-pub(super) use walk::step;
+use walk::step;
 
 /// The most names that are told of what cannot be opened.
 const NAMES: usize = 10;
@@ -149,13 +152,32 @@ impl Resealed {
     }
 }
 
+/// Seals anew what lies open or under an earlier key, one part of a walk.
+struct ResealOnce {
+    cursor: ResealCursor,
+}
+
+#[async_trait]
+impl Verb for ResealOnce {
+    type Output = Resealed;
+
+    fn grouping(&self, _is_shared: bool) -> Grouping {
+        Grouping::First
+    }
+
+    async fn run(
+        &mut self,
+        transaction: &mut Transaction,
+        _around: &mut Surroundings<'_>,
+    ) -> Result<Self::Output, LedgerError> {
+        on_either!(transaction, writing => step(&mut **writing, self.cursor).await)
+    }
+}
+
 impl Ledger {
     /// Seals the next of a walk with the key that seals; a few, so that others go on.
     pub async fn reseal(&self, cursor: ResealCursor) -> Result<Resealed, LedgerError> {
-        let resealed = self.errand(Box::new(move |deliveries, _| {
-            Box::pin(async move { quiet(deliveries.reseal(cursor)).await })
-        }));
-        let resealed = resealed.await?;
+        let resealed = self.submit(ResealOnce { cursor }).await?;
         if resealed.resealed > 0 {
             self.shared.snapshots.forget_all();
         }

@@ -7,28 +7,9 @@ use sqlx::postgres::PgConnection;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor, Row, SqlSafeStr};
 
-use super::sources::{Found, statements};
 use super::statements::asked_of;
 use super::*;
 use crate::db::statements::Backend;
-use crate::postgres::texts;
-
-/// What may stand in a format at run time.
-const FILLED: [(&str, &str); 2] = [("{places}", "3"), ("{filter}", "")];
-
-fn of(engine: &'static str) -> Vec<Found> {
-    statements(engine, &["webhooks"])
-}
-
-fn filled(found: &Found) -> String {
-    let mut text = found.texts[0].clone();
-    for (name, by) in FILLED {
-        text = text.replace(name, by);
-    }
-    let is_open = |(at, _): (usize, _)| !text[at + 1..].starts_with(|it: char| it.is_ascii_digit());
-    assert!(!text.match_indices('{').any(is_open), "what may stand there? {found:?}");
-    text
-}
 
 /// A statement without the layout that it has in its file.
 fn on_one_line(sql: &str) -> String {
@@ -44,20 +25,7 @@ fn is_vague(sql: &str) -> bool {
 
 /// All that PostgreSQL is asked.
 fn asked_of_postgres() -> BTreeSet<String> {
-    let mut all = asked_of(Backend::Postgres);
-    for found in of("postgres") {
-        match &*found.call {
-            "" | "format" => _ = all.insert(filled(&found)),
-            "locking" => _ = all.insert(format!("{} FOR UPDATE SKIP LOCKED", found.texts[0])),
-            "Sql" => _ = all.insert(found.texts[1].clone()),
-            "table" => {
-                let head = format!("INSERT INTO {}", found.texts[0]);
-                let texts = [&[head], &found.texts[1..3]].concat();
-                all.extend(texts::of_statement("Statement::insert", &texts));
-            }
-            _ => all.extend(texts::of_statement(&found.call, &found.texts)),
-        }
-    }
+    let all = asked_of(Backend::Postgres);
     assert!(all.len() > 130, "only {} were found", all.len());
     all
 }
@@ -193,17 +161,7 @@ async fn every_statement_is_understood_by_sqlite_and_names_its_columns() {
     let Place::File(folder) = &place else { panic!("no file") };
     let path = format!("sqlite:{}/cloakroom.db", folder.path().display());
     let mut connection = SqliteConnection::connect(&path).await.unwrap();
-    let more = of("sqlite");
-    let more = more.iter().map(|found| match &*found.call {
-        "Among::new" => format!("{} (?, ?)", found.texts[0]),
-        "locking" | "Sql" => found.texts[0].clone(),
-        "table" => {
-            let [name, columns, _, marks] = &*found.texts else { panic!("{found:?}") };
-            format!("INSERT INTO {name} ({columns}) VALUES ({marks})")
-        }
-        _ => filled(found),
-    });
-    let all: BTreeSet<String> = asked_of(Backend::Sqlite).into_iter().chain(more).collect();
+    let all = asked_of(Backend::Sqlite);
     assert!(all.len() > 90, "only {} were found", all.len());
     for sql in all {
         assert!(!is_vague(&sql), "names no columns: {sql}");

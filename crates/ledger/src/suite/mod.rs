@@ -35,7 +35,6 @@ mod reconciling;
 mod retrying;
 mod sealing;
 mod serial;
-mod sources;
 mod statements;
 mod stored;
 mod unreadable;

@@ -62,6 +62,12 @@ static DECLARED: &[&Declared] = &[
     &crate::sqlite::belonging::STATEMENTS,
     &crate::sqlite::start::STATEMENTS,
     &crate::sqlite::webhooks::STATEMENTS,
+    &crate::webhooks::announce::STATEMENTS,
+    &crate::webhooks::fanning::STATEMENTS,
+    &crate::webhooks::replaying::STATEMENTS,
+    &crate::webhooks::sending::STATEMENTS,
+    &crate::webhooks::showing::STATEMENTS,
+    &crate::webhooks::subscriptions::STATEMENTS,
 ];
 
 /// What builds its statements at run time, and why none can be declared.
@@ -150,7 +156,7 @@ fn statements_in(code: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn no_statement_stands_outside_a_declaration() {
     for (name, code) in all_sources() {
-        if BUILDS.contains(&&*name) || name.starts_with("webhooks/") {
+        if BUILDS.contains(&&*name) {
             continue;
         }
         let found: Vec<String> = statements_in(&outside(&code)).map(str::to_owned).collect();

@@ -21,54 +21,65 @@ use super::sql::{
 use super::subscribers::{Matching, Subscribers};
 use super::verbs::{Cause, DeliveryKey, DeliveryLease, Format, LeasedDelivery, Message, Scribe};
 use crate::commit::handoff::{Outbox, Space};
+use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::rows::{ReadRow, maybe_text, number};
 use crate::verbs::Subject;
 use cloakroom_domain::webhooks::{DEADLINE, ReceiverKey, Topic};
 use cloakroom_domain::{Principal, Timestamp};
 
+statements! {
+    pub(crate) static MESSAGES: Table = table!(
+        "messages",
+        "message, seq, sequence, name, event, at, packing, body",
+        "nnctwnco",
+        "?, ?, ?, ?, ?, ?, ?, ?"
+    );
+
+    pub(crate) static DELIVERIES: Table = table!(
+        "deliveries",
+        "delivery, message, receiver, url, cause, created_at, deadline_at, format",
+        "nnnTwnnw",
+        "?, ?, ?, ?, ?, ?, ?, ?"
+    );
+
+    pub(crate) static DUE: Table = table!(
+        "deliveries_due",
+        "delivery, receiver, again, due_at, attempts, refusals, token",
+        "nncnccc",
+        "?, ?, ?, ?, ?, ?, ?"
+    );
+
+    pub(crate) static SENDING: Table = table!(
+        "deliveries_sending",
+        "delivery, receiver, node, since, attempts, refusals, token",
+        "nncnccc",
+        "?, ?, ?, ?, ?, ?, ?"
+    );
+
+    pub(crate) static HELD: Table = table!("deliveries_held", "delivery, receiver, held_at, attempts", "nnnn", "?, ?, ?, ?");
+
+    pub(crate) static FAN_OUTS: Table = table!(
+        "fan_outs",
+        "message, principal, event, route, tags, behind, last, due_at, version",
+        "nonttnnnn",
+        "?, ?, ?, ?, ?, ?, ?, ?, ?"
+    );
+
+    const VERSION: &str = r"SELECT version FROM webhooks";
+
+    /// With the version as of the same moment; without a receiver where none has changed.
+    const CHANGED: &str = concat!(
+        r"SELECT version, public_base, ",
+        receiver_columns!(),
+        r"
+        FROM webhooks
+        LEFT JOIN receivers ON changed > $1"
+    );
+}
+
 /// So many deliveries are made in the transaction of the event itself.
 pub(crate) const AT_ONCE: usize = 16;
-
-pub(crate) static MESSAGES: Table = table!(
-    "messages",
-    "message, seq, sequence, name, event, at, packing, body",
-    "nnctwnco",
-    "?, ?, ?, ?, ?, ?, ?, ?"
-);
-pub(crate) static DELIVERIES: Table = table!(
-    "deliveries",
-    "delivery, message, receiver, url, cause, created_at, deadline_at, format",
-    "nnnTwnnw",
-    "?, ?, ?, ?, ?, ?, ?, ?"
-);
-pub(crate) static DUE: Table = table!(
-    "deliveries_due",
-    "delivery, receiver, again, due_at, attempts, refusals, token",
-    "nncnccc",
-    "?, ?, ?, ?, ?, ?, ?"
-);
-pub(crate) static SENDING: Table = table!(
-    "deliveries_sending",
-    "delivery, receiver, node, since, attempts, refusals, token",
-    "nncnccc",
-    "?, ?, ?, ?, ?, ?, ?"
-);
-pub(crate) static HELD: Table =
-    table!("deliveries_held", "delivery, receiver, held_at, attempts", "nnnn", "?, ?, ?, ?");
-pub(crate) static FAN_OUTS: Table = table!(
-    "fan_outs",
-    "message, principal, event, route, tags, behind, last, due_at, version",
-    "nonttnnnn",
-    "?, ?, ?, ?, ?, ?, ?, ?, ?"
-);
-const VERSION: &str = "SELECT version FROM webhooks";
-/// With the version as of the same moment; without a receiver where none has changed.
-const CHANGED: &str = concat!(
-    "SELECT version, public_base, ",
-    receiver_columns!(),
-    " FROM webhooks LEFT JOIN receivers ON changed > $1"
-);
 
 /// What came to be due, for those who send.
 pub(crate) type NewlyDue = Vec<(DeliveryLane, Timestamp)>;
@@ -106,7 +117,7 @@ pub(crate) async fn refresh<W: SqlTransaction + ?Sized>(
 }
 
 /// The same by reading, for those who write nothing.
-pub(super) async fn look<A: SqlReader + ?Sized>(asking: &A) -> Result<(), LedgerError> {
+pub(crate) async fn look<A: SqlReader + ?Sized>(asking: &A) -> Result<(), LedgerError> {
     let subscribers = asking.subscribers();
     let rows = asking.ask(CHANGED.into(), Params::number(subscribers.index().version)).await?;
     take_in(subscribers, &rows)

@@ -7,15 +7,67 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
+
 use super::announce::{Draft, NewlyDue, make};
 use super::rows::{filter, format, receiver_key, split, standing};
-use super::sql::{Params, SqlTransaction, locking, one, run};
+use super::sql::{Params, Sql, SqlTransaction, locking, one, run};
 use super::subscribers::Standing;
 use super::verbs::Cause;
+use crate::commit::transaction::{Transaction, on_either};
+use crate::commit::verb::{Grouping, Surroundings, Verb};
+use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::rows::{ReadRow, maybe_number, maybe_text, number, octets, text, time};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::webhooks::{ReceiverKey, Topics};
+
+statements! {
+    const NEXT: Sql = locking!(
+        r"
+        SELECT message, principal, event, route, tags, behind, last, due_at, version
+        FROM fan_outs
+        ORDER BY message
+        LIMIT 1"
+    );
+
+    /// Each as it stood at a version: before the first change after that, or as it stands.
+    const RECEIVERS: &str = r"
+        SELECT r.receiver, r.kind, r.state, r.retired_at,
+            coalesce(f.state, r.state) AS state_then, coalesce(f.events, r.events) AS events,
+            CASE WHEN f.until IS NULL THEN r.routes ELSE f.routes END AS routes,
+            CASE WHEN f.until IS NULL THEN r.tags ELSE f.tags END AS tags,
+            coalesce(f.format, r.format) AS format
+        FROM receivers r
+        LEFT JOIN former_receivers f ON f.receiver = r.receiver
+            AND f.until = (SELECT min(n.until)
+            FROM former_receivers n
+            WHERE n.receiver = r.receiver AND n.until > $1)
+        WHERE r.principal = $2 AND r.receiver > $3 AND r.receiver <= $4
+        ORDER BY r.receiver
+        LIMIT $5";
+
+    const FURTHER: &str = r"UPDATE fan_outs SET behind = $1 WHERE message = $2";
+
+    const DONE: &str = r"DELETE FROM fan_outs WHERE message = $1";
+
+    const REMEMBER: &str = r"
+        INSERT INTO former_receivers (receiver, until, changed_at, state, events, routes, tags,
+            format)
+        SELECT receiver, $1, $2, state, events, routes, tags, format
+        FROM receivers
+        WHERE receiver = $3";
+
+    const FORGET: &str = r"
+        DELETE FROM former_receivers
+        WHERE until IN (SELECT until
+            FROM former_receivers
+            WHERE until <= coalesce((SELECT min(version) FROM fan_outs),
+                (SELECT version FROM webhooks))
+            ORDER BY until
+            LIMIT $1) AND changed_at < $2
+        RETURNING until";
+}
 
 /// Receivers that one step looks at.
 const AT_A_TIME: i64 = 500;
@@ -23,28 +75,31 @@ const AT_A_TIME: i64 = 500;
 /// is under way for so long, and so none comes with a fan-out by an older version.
 const REMEMBERED: Duration = Duration::from_hours(1);
 
-const NEXT: super::sql::Sql = locking!(
-    "SELECT message, principal, event, route, tags, behind, last, due_at, version FROM fan_outs \
-     ORDER BY message LIMIT 1"
-);
-/// Each as it stood at a version: before the first change after that, or as it stands.
-const RECEIVERS: &str = "SELECT r.receiver, r.kind, r.state, r.retired_at, \
-     coalesce(f.state, r.state) AS state_then, coalesce(f.events, r.events) AS events, \
-     CASE WHEN f.until IS NULL THEN r.routes ELSE f.routes END AS routes, \
-     CASE WHEN f.until IS NULL THEN r.tags ELSE f.tags END AS tags, coalesce(f.format, r.format) AS format \
-     FROM receivers r LEFT JOIN former_receivers f ON f.receiver = r.receiver AND f.until = \
-     (SELECT min(n.until) FROM former_receivers n WHERE n.receiver = r.receiver AND n.until > $1) \
-     WHERE r.principal = $2 AND r.receiver > $3 AND r.receiver <= $4 ORDER BY r.receiver LIMIT $5";
-const FURTHER: &str = "UPDATE fan_outs SET behind = $1 WHERE message = $2";
-const DONE: &str = "DELETE FROM fan_outs WHERE message = $1";
-const REMEMBER: &str = "INSERT INTO former_receivers (receiver, until, changed_at, state, events, routes, tags, format) \
-     SELECT receiver, $1, $2, state, events, routes, tags, format FROM receivers WHERE receiver = $3";
-const FORGET: &str = "DELETE FROM former_receivers WHERE until IN (SELECT until FROM former_receivers \
-     WHERE until <= coalesce((SELECT min(version) FROM fan_outs), (SELECT version FROM webhooks)) \
-     ORDER BY until LIMIT $1) AND changed_at < $2 RETURNING until";
+/// One step of the oldest fan-out; its output is false where there is none.
+pub(crate) struct FanOutOnce;
+
+#[async_trait]
+impl Verb for FanOutOnce {
+    type Output = bool;
+
+    fn grouping(&self, _is_shared: bool) -> Grouping {
+        Grouping::First
+    }
+
+    async fn run(
+        &mut self,
+        transaction: &mut Transaction,
+        around: &mut Surroundings<'_>,
+    ) -> Result<bool, LedgerError> {
+        let stepped = on_either!(transaction, writing => fan_out(&mut **writing).await)?;
+        let is_there = stepped.is_some();
+        around.effects.due.extend(stepped.unwrap_or_default());
+        Ok(is_there)
+    }
+}
 
 /// One step of the oldest fan-out; none where there is nothing to do.
-pub(super) async fn fan_out<W: SqlTransaction + ?Sized>(
+async fn fan_out<W: SqlTransaction + ?Sized>(
     writing: &mut W,
 ) -> Result<Option<NewlyDue>, LedgerError> {
     let Some(row) = one(writing, NEXT, Params::none()).await? else { return Ok(None) };

@@ -8,20 +8,18 @@
 
 pub(super) mod announce;
 pub(super) mod calling;
-mod errand;
-mod fanning;
+mod claim;
+pub(super) mod fanning;
 pub(super) mod heads;
 pub(super) mod index;
 mod packing;
-mod reading;
-mod replaying;
+pub(super) mod replaying;
 pub(super) mod rows;
 pub(super) mod sending;
-mod showing;
+pub(super) mod showing;
 pub(super) mod sql;
 pub(super) mod subscribers;
-mod subscriptions;
-mod transaction;
+pub(super) mod subscriptions;
 pub(super) mod unread;
 mod verbs;
 
@@ -40,23 +38,26 @@ pub use verbs::{
     Subscription, SubscriptionId, SubscriptionListing, SubscriptionSettings, SubscriptionState,
 };
 
-pub(super) use errand::quiet;
-pub(super) use reading::ReadsDeliveries;
-pub(super) use transaction::Deliveries;
+use claim::ClaimDeliveries;
+use fanning::FanOutOnce;
+use replaying::{PruneDeliveries, Redeliver, Replay};
+use sending::{
+    ExpireDeliveries, HoldDeliveries, ReclaimDeliveries, SettleDelivered, SettleDeliveries,
+    SettleUnread,
+};
+use sql::SqlReader;
+use subscriptions::{ChangeSubscription, Ping, RotateKeys, Subscribe};
 use unread::UnreadDelivery;
 
 use super::Ledger;
 use super::error::LedgerError;
 use super::listed::{self, Listed};
+use super::store::on_store;
 use crate::commit::handoff::Outbox;
 use cloakroom_domain::webhooks::ReceiverKey;
 use cloakroom_domain::{Principal, Timestamp};
 
 impl Ledger {
-    fn reads(&self) -> &dyn ReadsDeliveries {
-        self.shared.store.deliveries()
-    }
-
     /// Lends who writes what receivers are told. The first one stays.
     pub fn lend_scribe(&self, scribe: Arc<dyn Scribe>) {
         let _ = self.shared.scribe.set(scribe);
@@ -69,12 +70,7 @@ impl Ledger {
 
     /// Makes a subscription, unless the principal has as many as it may.
     pub async fn subscribe(&self, new: NewSubscription) -> Result<Subscribed, LedgerError> {
-        let subscribed = self
-            .errand(Box::new(move |deliveries, _| {
-                let new = new.clone();
-                Box::pin(async move { quiet(deliveries.subscribe(&new)).await })
-            }))
-            .await?;
+        let subscribed = self.submit(Subscribe { new }).await?;
         self.receivers_changed().await;
         Ok(subscribed)
     }
@@ -83,7 +79,7 @@ impl Ledger {
     /// are told to look.
     async fn receivers_changed(&self) {
         self.shared.hints.receivers_changed();
-        if let Err(error) = self.reads().look().await {
+        if let Err(error) = on_store!(&self.shared.store, reader => announce::look(reader).await) {
             tracing::debug!(%error, "could not look for changed receivers");
         }
     }
@@ -92,16 +88,14 @@ impl Ledger {
     /// this node knows: of what was changed through it at once, and of the rest within about
     /// a second.
     pub fn receiver_has_changed(&self, receiver: ReceiverKey, since: i64) -> bool {
-        self.reads().has_changed(receiver, since)
+        on_store!(&self.shared.store, reader => {
+            reader.subscribers().index().has_changed(receiver, since)
+        })
     }
 
     /// Changes, disables, enables or deletes a subscription.
     pub async fn change_subscription(&self, changing: Changing) -> Result<Changed, LedgerError> {
-        let changed = self.errand(Box::new(move |deliveries, scribe| {
-            let changing = changing.clone();
-            Box::pin(async move { deliveries.change(&changing, scribe).await })
-        }));
-        let changed = changed.await?;
+        let changed = self.submit(ChangeSubscription { changing }).await?;
         self.receivers_changed().await;
         Ok(changed)
     }
@@ -112,7 +106,7 @@ impl Ledger {
         principal: Option<&Principal>,
         id: SubscriptionId,
     ) -> Result<Option<Subscription>, LedgerError> {
-        self.reads().subscription(principal, id).await
+        on_store!(&self.shared.store, reader => showing::find(reader, principal, id).await)
     }
 
     /// Subscriptions, in the order in which they were made.
@@ -120,25 +114,21 @@ impl Ledger {
         &self,
         listing: &SubscriptionListing,
     ) -> Result<Listed<Subscription, ReceiverKey>, LedgerError> {
-        let found = self.reads().subscriptions(listing).await?;
+        let found = on_store!(&self.shared.store, reader => showing::list(reader, listing).await)?;
         listed::tell(&self.shared, "subscriptions", &found.unread);
         Ok(found)
     }
 
     /// Adds keys; the others go on signing for a while.
     pub async fn rotate_keys(&self, rotation: Rotation) -> Result<Rotated, LedgerError> {
-        let rotated = self.errand(Box::new(move |deliveries, _| {
-            let rotation = rotation.clone();
-            Box::pin(async move { quiet(deliveries.rotate(&rotation)).await })
-        }));
-        let rotated = rotated.await?;
+        let rotated = self.submit(RotateKeys { rotation }).await?;
         self.receivers_changed().await;
         Ok(rotated)
     }
 
     /// The keys of an owner, the newest first; retired ones may be among them.
     pub async fn signing_keys(&self, owner: &KeyOwner) -> Result<Vec<SigningKey>, LedgerError> {
-        self.reads().keys(owner).await
+        on_store!(&self.shared.store, reader => showing::keys(reader, owner).await)
     }
 
     /// Keys that sign with a pair, everybody's, in the order in which they were made and behind
@@ -148,7 +138,7 @@ impl Ledger {
         after: i64,
         limit: usize,
     ) -> Result<Listed<PublishedKey, i64>, LedgerError> {
-        let found = self.reads().published_keys(after, limit).await?;
+        let found = on_store!(&self.shared.store, reader => showing::published_keys(reader, after, limit).await)?;
         listed::tell(&self.shared, "keys", &found.unread);
         Ok(found)
     }
@@ -161,12 +151,12 @@ impl Ledger {
         origin: &str,
         now: Timestamp,
     ) -> Result<Option<ReceiverKey>, LedgerError> {
-        self.reads().callbacks(principal, origin, now).await
+        on_store!(&self.shared.store, reader => calling::find(reader, principal, origin, now).await)
     }
 
     /// Whom a courier sends to.
     pub async fn receiver(&self, key: ReceiverKey) -> Result<Option<Receiver>, LedgerError> {
-        self.reads().whom(key).await
+        on_store!(&self.shared.store, reader => showing::whom(reader, key).await)
     }
 
     /// Sends a test event to a subscription.
@@ -175,15 +165,13 @@ impl Ledger {
         id: SubscriptionId,
         at: Timestamp,
     ) -> Result<Redelivered, LedgerError> {
-        self.errand(Box::new(move |deliveries, scribe| {
-            Box::pin(async move { deliveries.ping(id, at, scribe).await })
-        }))
-        .await
+        self.submit(Ping { id, at }).await
     }
 
     /// A page of deliveries, newest first, each with its attempts.
     pub async fn deliveries(&self, listing: &DeliveryListing) -> Result<DeliveryPage, LedgerError> {
-        let page = self.reads().deliveries(listing).await?;
+        let page =
+            on_store!(&self.shared.store, reader => showing::deliveries(reader, listing).await)?;
         listed::tell(&self.shared, "deliveries", &page.unread);
         Ok(page)
     }
@@ -194,7 +182,7 @@ impl Ledger {
         receiver: ReceiverKey,
         key: DeliveryKey,
     ) -> Result<Option<Delivery>, LedgerError> {
-        self.reads().delivery(receiver, key).await
+        on_store!(&self.shared.store, reader => showing::one_delivery(reader, receiver, key).await)
     }
 
     /// Delivers once more what has come to its end or is held.
@@ -204,33 +192,21 @@ impl Ledger {
         delivery: DeliveryKey,
         at: Timestamp,
     ) -> Result<Redelivered, LedgerError> {
-        self.errand(Box::new(move |deliveries, _| {
-            Box::pin(async move { deliveries.redeliver(receiver, delivery, at).await })
-        }))
-        .await
+        self.submit(Redeliver { receiver, delivery, at }).await
     }
 
     /// One step of a replay.
     pub async fn replay(&self, step: ReplayStep) -> Result<Replayed, LedgerError> {
-        self.errand(Box::new(move |deliveries, _| {
-            Box::pin(async move { deliveries.replay(&step).await })
-        }))
-        .await
+        self.submit(Replay { step }).await
     }
 
     /// One step of the oldest fan-out; false where there is none.
     pub async fn fan_out(&self) -> Result<bool, LedgerError> {
         // Most of the time there is none, and looking takes no transaction.
-        if !self.reads().fans().await? {
+        if !on_store!(&self.shared.store, reader => showing::fans(reader).await)? {
             return Ok(false);
         }
-        self.errand(Box::new(move |deliveries, _| {
-            Box::pin(async move {
-                let stepped = deliveries.fan_out().await?;
-                Ok((stepped.is_some(), stepped.unwrap_or_default()))
-            })
-        }))
-        .await
+        self.submit(FanOutOnce).await
     }
 
     /// Completes when there may be a fan-out to carry on that this node has begun.
@@ -255,7 +231,7 @@ impl Ledger {
 
     /// Whose receivers are, as this node knows it.
     pub fn owners(&self) -> Owners {
-        self.reads().owners()
+        on_store!(&self.shared.store, reader => reader.subscribers().owners())
     }
 
     /// Forgets what is due in a lane that is left to another node, until a caller looks
@@ -271,7 +247,7 @@ impl Ledger {
 
     /// Looks what others have made due; at the start, what is due at all.
     pub async fn look_for_deliveries(&self) -> Result<(), LedgerError> {
-        let due = self.reads().due().await?;
+        let due = on_store!(&self.shared.store, reader => showing::due(reader).await)?;
         if !due.is_empty() {
             self.shared.newly_due(due);
         }
@@ -284,7 +260,7 @@ impl Ledger {
         most: usize,
         now: Timestamp,
     ) -> Result<DeliveryCounts, LedgerError> {
-        self.reads().count(most, now).await
+        on_store!(&self.shared.store, reader => showing::count(reader, most, now).await)
     }
 
     /// Hands out due deliveries.
@@ -298,12 +274,7 @@ impl Ledger {
         let lanes: Vec<_> = wants.iter().map(lane).collect();
         // What comes to be due from here on is noted anew.
         lanes.iter().for_each(|lane| self.shared.heads.taken(*lane));
-        let claimed = self
-            .single_errand(Box::new(move |deliveries, _| {
-                let wants = wants.clone();
-                Box::pin(async move { quiet(deliveries.claim(&wants, now)).await })
-            }))
-            .await;
+        let claimed = self.submit(ClaimDeliveries { wants, now }).await;
         match &claimed {
             Ok(claimed) => {
                 for (lane, claimed) in lanes.iter().zip(claimed) {
@@ -314,25 +285,18 @@ impl Ledger {
         }
         let mut claimed = claimed?;
         let unread = claimed.iter_mut().flat_map(|it| std::mem::take(&mut it.unread)).collect();
-        self.see_to_unread(unread, now).await;
+        self.settle_unread(unread, now).await;
         Ok(claimed)
     }
 
-    /// Sees to what a claim met and could not read. Where that fails, it is this node's until it
-    /// goes back with all that this node does not send, and another claim meets it.
-    async fn see_to_unread(&self, unread: Vec<UnreadDelivery>, now: Timestamp) {
+    /// Settles deliveries that a claim met and could not read. Where that fails, they are this node's
+    /// until they go back with all that this node does not send, and another claim meets them.
+    async fn settle_unread(&self, unread: Vec<UnreadDelivery>, now: Timestamp) {
         if unread.is_empty() {
             return;
         }
         let unread: Arc<[_]> = unread.into();
-        let all = Arc::clone(&unread);
-        let seen_to = self.errand(Box::new(move |deliveries, _| {
-            let unread = Arc::clone(&all);
-            Box::pin(async move {
-                deliveries.see_to_unread(&unread, now).await.map(|newly| ((), newly))
-            })
-        }));
-        match seen_to.await {
+        match self.submit(SettleUnread { unread: Arc::clone(&unread), now }).await {
             Ok(()) => unread::tell(&self.shared, &unread),
             Err(error) => tracing::warn!(
                 %error,
@@ -349,75 +313,57 @@ impl Ledger {
         let batch: Arc<[_]> = batch.into();
         // Most of the time this is all, and no receiver has to be remembered otherwise.
         if batch.iter().all(|settlement| settlement.delivered().is_some()) {
-            let all = Arc::clone(&batch);
-            let settled = self.single_errand(Box::new(move |deliveries, _| {
-                let batch = Arc::clone(&all);
-                Box::pin(async move { quiet(deliveries.settle_delivered(&batch)).await })
-            }));
-            if let Some(settled) = settled.await? {
+            let delivered = SettleDelivered { batch: Arc::clone(&batch) };
+            if let Some(settled) = self.submit(delivered).await? {
                 return Ok(settled);
             }
         }
-        self.errand(Box::new(move |deliveries, scribe| {
-            let batch = Arc::clone(&batch);
-            Box::pin(async move { deliveries.settle(&batch, scribe).await })
-        }))
-        .await
+        self.submit(SettleDeliveries { batch }).await
     }
 
     /// What this node was handed to send, as far as the ledger knows.
     pub async fn sent_here(&self) -> Result<Vec<DeliveryLease>, LedgerError> {
-        self.reads().sent_here(self.incarnation()).await
+        on_store!(&self.shared.store, reader => showing::sent_here(reader, self.incarnation()).await)
     }
 
     /// Makes due again what nodes were sending that are gone, at most so many; says how
     /// many there were.
-    pub async fn take_back_deliveries(
+    pub async fn reclaim_deliveries(
         &self,
         limit: usize,
         now: Timestamp,
     ) -> Result<usize, LedgerError> {
-        let mut nodes = self.reads().strays(self.incarnation()).await?;
+        let mut nodes = on_store!(&self.shared.store, reader => showing::strays(reader, self.incarnation()).await)?;
         nodes.extend(self.shared.dead().iter().map(|dead| dead.incarnation));
         nodes.sort_unstable();
         nodes.dedup();
         let mut taken = 0;
         for node in nodes {
-            taken += self
-                .errand(Box::new(move |deliveries, _| {
-                    Box::pin(async move { deliveries.take_back(node, limit, now).await })
-                }))
-                .await?;
+            taken += self.submit(ReclaimDeliveries { node, limit, now }).await?;
         }
         Ok(taken)
     }
 
     /// Holds what is due for a receiver that takes nothing, or drops it if the receiver is
     /// gone; at most so many. Says how many there were.
-    pub async fn put_aside(
+    pub async fn hold_deliveries(
         &self,
         receiver: ReceiverKey,
         limit: usize,
         now: Timestamp,
     ) -> Result<usize, LedgerError> {
-        self.errand(Box::new(move |deliveries, _| {
-            Box::pin(async move { quiet(deliveries.put_aside(receiver, limit, now)).await })
-        }))
-        .await
+        self.submit(HoldDeliveries { receiver, limit, now }).await
     }
 
     /// Ends what has been due in a lane beyond its deadline, at most so many, and tells of
     /// it as of any delivery that was given up. Says which messages these were.
-    pub async fn give_up_late(
+    pub async fn expire_deliveries(
         &self,
         lane: DeliveryLane,
         limit: usize,
         now: Timestamp,
     ) -> Result<Vec<String>, LedgerError> {
-        self.errand(Box::new(move |deliveries, scribe| {
-            Box::pin(async move { deliveries.give_up_late(lane, limit, now, scribe).await })
-        }))
-        .await
+        self.submit(ExpireDeliveries { lane, limit, now }).await
     }
 
     /// Puts away deliveries that have been over since before `over`, and drops what has
@@ -429,11 +375,6 @@ impl Ledger {
         over: Timestamp,
         now: Timestamp,
     ) -> Result<PrunedDeliveries, LedgerError> {
-        self.errand(Box::new(move |deliveries, _| {
-            Box::pin(
-                async move { quiet(deliveries.prune_deliveries(limit, held, over, now)).await },
-            )
-        }))
-        .await
+        self.submit(PruneDeliveries { limit, held, over, now }).await
     }
 }

@@ -6,6 +6,8 @@
 //! message only the latest delivery to a receiver is looked at, so a step that is done twice replays
 //! nothing twice.
 
+use async_trait::async_trait;
+
 use super::announce::{Draft, NewlyDue, make};
 use super::fanning::forget;
 use super::heads::DeliveryLane;
@@ -14,31 +16,114 @@ use super::sending::{ENDED, end};
 use super::sql::{Params, SqlTransaction, one, run};
 use super::subscriptions::next_version;
 use super::verbs::{
-    Cause, DeliveryEnd, DeliveryKey, Format, Redelivered, ReplayStep, Replayed, Selected,
+    Cause, DeliveryEnd, DeliveryKey, Format, PrunedDeliveries, Redelivered, ReplayStep, Replayed,
+    Selected,
 };
+use crate::commit::transaction::{Transaction, on_either};
+use crate::commit::verb::{Grouping, Surroundings, Verb};
+use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::rows::{ReadRow, maybe_number, maybe_time, number};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::sealer::Sealer;
 use cloakroom_domain::webhooks::{ReceiverKey, Topic};
 
-const CANDIDATES: &str = "SELECT v.delivery, v.message, v.url, m.event, d.due_at, h.attempts AS held, e.state, \
-     coalesce(v.format, (SELECT r.format FROM receivers r WHERE r.receiver = v.receiver)) AS format, \
-     (SELECT max(p.delivery) FROM deliveries p WHERE p.message = v.message AND p.receiver = v.receiver) AS latest \
-     FROM deliveries v JOIN messages m ON m.message = v.message LEFT JOIN deliveries_due d ON d.delivery = v.delivery \
-     LEFT JOIN deliveries_held h ON h.delivery = v.delivery \
-     LEFT JOIN deliveries_ended e ON e.delivery = v.delivery \
-     WHERE v.receiver = $1 AND v.delivery > $2 AND v.created_at >= $3 AND v.created_at < $4 \
-     ORDER BY v.delivery LIMIT $5";
-const ONE: &str = "SELECT v.delivery, v.message, v.url, m.event, d.due_at, h.attempts AS held, e.state, \
-     coalesce(v.format, (SELECT r.format FROM receivers r WHERE r.receiver = v.receiver)) AS format, \
-     v.delivery AS latest \
-     FROM deliveries v JOIN messages m ON m.message = v.message LEFT JOIN deliveries_due d ON d.delivery = v.delivery \
-     LEFT JOIN deliveries_held h ON h.delivery = v.delivery \
-     LEFT JOIN deliveries_ended e ON e.delivery = v.delivery WHERE v.receiver = $1 AND v.delivery = $2";
-const HASTENED: &str =
-    "UPDATE deliveries_due SET due_at = $1 WHERE delivery = $2 AND due_at > $3 RETURNING again";
-const HELD_GONE: &str = "DELETE FROM deliveries_held WHERE delivery = $1 RETURNING attempts";
+statements! {
+    const CANDIDATES: &str = r"
+        SELECT v.delivery, v.message, v.url, m.event, d.due_at, h.attempts AS held, e.state,
+            coalesce(v.format,
+            (SELECT r.format FROM receivers r WHERE r.receiver = v.receiver)) AS format,
+            (SELECT max(p.delivery)
+            FROM deliveries p
+            WHERE p.message = v.message AND p.receiver = v.receiver) AS latest
+        FROM deliveries v
+        JOIN messages m ON m.message = v.message
+        LEFT JOIN deliveries_due d ON d.delivery = v.delivery
+        LEFT JOIN deliveries_held h ON h.delivery = v.delivery
+        LEFT JOIN deliveries_ended e ON e.delivery = v.delivery
+        WHERE v.receiver = $1 AND v.delivery > $2 AND v.created_at >= $3 AND v.created_at < $4
+        ORDER BY v.delivery
+        LIMIT $5";
+
+    const ONE: &str = r"
+        SELECT v.delivery, v.message, v.url, m.event, d.due_at, h.attempts AS held, e.state,
+            coalesce(v.format,
+            (SELECT r.format FROM receivers r WHERE r.receiver = v.receiver)) AS format,
+            v.delivery AS latest
+        FROM deliveries v
+        JOIN messages m ON m.message = v.message
+        LEFT JOIN deliveries_due d ON d.delivery = v.delivery
+        LEFT JOIN deliveries_held h ON h.delivery = v.delivery
+        LEFT JOIN deliveries_ended e ON e.delivery = v.delivery
+        WHERE v.receiver = $1 AND v.delivery = $2";
+
+    const HASTENED: &str = r"
+        UPDATE deliveries_due
+        SET due_at = $1
+        WHERE delivery = $2 AND due_at > $3
+        RETURNING again";
+
+    const HELD_GONE: &str = r"DELETE FROM deliveries_held WHERE delivery = $1 RETURNING attempts";
+
+    const TOO_OLD: &str = r"
+        DELETE FROM deliveries_held
+        WHERE delivery IN (SELECT delivery FROM deliveries_held WHERE held_at < $1 LIMIT $2)
+        RETURNING delivery, attempts";
+
+    const NOBODYS: &str = r"
+        DELETE FROM deliveries_held
+        WHERE delivery IN (SELECT h.delivery
+            FROM receivers r
+            JOIN deliveries_held h ON h.receiver = r.receiver
+            WHERE r.state = 'deleted'
+            LIMIT $1)
+        RETURNING delivery, attempts";
+
+    const OVER: &str = r"
+        DELETE FROM deliveries_ended
+        WHERE delivery IN (SELECT delivery
+            FROM deliveries_ended
+            WHERE ended_at < $1
+            ORDER BY ended_at
+            LIMIT $2)
+        RETURNING delivery";
+
+    const GONE: &str = r"DELETE FROM deliveries WHERE delivery = $1 RETURNING message";
+
+    const LOG_GONE: &str = r"DELETE FROM delivery_attempts WHERE delivery = $1";
+
+    const MESSAGE_GONE: &str = r"
+        DELETE FROM messages
+        WHERE message = $1
+            AND NOT EXISTS (SELECT 1 FROM deliveries v WHERE v.message = messages.message)
+            AND NOT EXISTS (SELECT 1 FROM fan_outs f WHERE f.message = messages.message)";
+
+    const TOMBS: &str = r"
+        DELETE FROM receivers
+        WHERE state = 'deleted' AND changed_at < $1
+            AND NOT EXISTS (SELECT 1 FROM deliveries v WHERE v.receiver = receivers.receiver)";
+
+    const UNUSED: &str = r"
+        SELECT receiver
+        FROM receivers
+        WHERE kind = 'callback' AND retired_at IS NULL AND changed_at < $1
+            AND NOT EXISTS (SELECT 1 FROM deliveries v WHERE v.receiver = receivers.receiver)
+            AND NOT EXISTS (SELECT 1 FROM operations o WHERE o.callback_receiver =
+                receivers.receiver)
+        LIMIT $2";
+
+    const RETIRED: &str = r"
+        UPDATE receivers
+        SET retired_at = $1, changed = $2
+        WHERE receiver = $3 AND changed_at < $4";
+
+    const RETIRED_GONE: &str = r"
+        DELETE FROM receivers
+        WHERE kind = 'callback' AND changed_at < $1 AND retired_at < $2
+            AND NOT EXISTS (SELECT 1 FROM deliveries v WHERE v.receiver = receivers.receiver)
+            AND NOT EXISTS (SELECT 1 FROM operations o WHERE o.callback_receiver =
+                receivers.receiver)";
+}
 
 /// A delivery that may go out once more.
 struct Candidate {
@@ -91,7 +176,32 @@ impl Candidate {
     }
 }
 
-pub(super) async fn replay<W: SqlTransaction + ?Sized>(
+/// One step of a replay.
+pub(crate) struct Replay {
+    pub(crate) step: ReplayStep,
+}
+
+#[async_trait]
+impl Verb for Replay {
+    type Output = Replayed;
+
+    fn grouping(&self, _is_shared: bool) -> Grouping {
+        Grouping::First
+    }
+
+    async fn run(
+        &mut self,
+        transaction: &mut Transaction,
+        around: &mut Surroundings<'_>,
+    ) -> Result<Self::Output, LedgerError> {
+        let (output, newly) =
+            on_either!(transaction, writing => replay(&mut **writing, &self.step).await)?;
+        around.effects.due.extend(newly);
+        Ok(output)
+    }
+}
+
+async fn replay<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     step: &ReplayStep,
 ) -> Result<(Replayed, NewlyDue), LedgerError> {
@@ -109,7 +219,33 @@ pub(super) async fn replay<W: SqlTransaction + ?Sized>(
     Ok((Replayed { count: going.len() as u64, after }, newly))
 }
 
-pub(super) async fn redeliver<W: SqlTransaction + ?Sized>(
+/// Delivers once more a delivery that is over or held.
+pub(crate) struct Redeliver {
+    pub(crate) receiver: ReceiverKey,
+    pub(crate) delivery: DeliveryKey,
+    pub(crate) at: Timestamp,
+}
+
+#[async_trait]
+impl Verb for Redeliver {
+    type Output = Redelivered;
+
+    fn grouping(&self, _is_shared: bool) -> Grouping {
+        Grouping::First
+    }
+
+    async fn run(
+        &mut self,
+        transaction: &mut Transaction,
+        around: &mut Surroundings<'_>,
+    ) -> Result<Self::Output, LedgerError> {
+        let (output, newly) = on_either!(transaction, writing => redeliver(&mut **writing, self.receiver, self.delivery, self.at).await)?;
+        around.effects.due.extend(newly);
+        Ok(output)
+    }
+}
+
+async fn redeliver<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     receiver: ReceiverKey,
     delivery: DeliveryKey,
@@ -167,30 +303,6 @@ async fn again<W: SqlTransaction + ?Sized>(
     Ok((newly, [hastened, made.numbers].concat()))
 }
 
-const TOO_OLD: &str = "DELETE FROM deliveries_held WHERE delivery IN (SELECT delivery FROM deliveries_held \
-     WHERE held_at < $1 LIMIT $2) RETURNING delivery, attempts";
-const NOBODYS: &str = "DELETE FROM deliveries_held WHERE delivery IN (SELECT h.delivery FROM receivers r \
-     JOIN deliveries_held h ON h.receiver = r.receiver WHERE r.state = 'deleted' LIMIT $1) \
-     RETURNING delivery, attempts";
-const OVER: &str = "DELETE FROM deliveries_ended WHERE delivery IN (SELECT delivery FROM deliveries_ended \
-     WHERE ended_at < $1 ORDER BY ended_at LIMIT $2) RETURNING delivery";
-const GONE: &str = "DELETE FROM deliveries WHERE delivery = $1 RETURNING message";
-const LOG_GONE: &str = "DELETE FROM delivery_attempts WHERE delivery = $1";
-const MESSAGE_GONE: &str = "DELETE FROM messages WHERE message = $1 \
-     AND NOT EXISTS (SELECT 1 FROM deliveries v WHERE v.message = messages.message) \
-     AND NOT EXISTS (SELECT 1 FROM fan_outs f WHERE f.message = messages.message)";
-const TOMBS: &str = "DELETE FROM receivers WHERE state = 'deleted' AND changed_at < $1 \
-     AND NOT EXISTS (SELECT 1 FROM deliveries v WHERE v.receiver = receivers.receiver)";
-
-const UNUSED: &str = "SELECT receiver FROM receivers WHERE kind = 'callback' AND retired_at IS NULL AND changed_at < $1 \
-     AND NOT EXISTS (SELECT 1 FROM deliveries v WHERE v.receiver = receivers.receiver) \
-     AND NOT EXISTS (SELECT 1 FROM operations o WHERE o.callback_receiver = receivers.receiver) LIMIT $2";
-const RETIRED: &str =
-    "UPDATE receivers SET retired_at = $1, changed = $2 WHERE receiver = $3 AND changed_at < $4";
-const RETIRED_GONE: &str = "DELETE FROM receivers WHERE kind = 'callback' AND changed_at < $1 AND retired_at < $2 \
-     AND NOT EXISTS (SELECT 1 FROM deliveries v WHERE v.receiver = receivers.receiver) \
-     AND NOT EXISTS (SELECT 1 FROM operations o WHERE o.callback_receiver = receivers.receiver)";
-
 /// Retires receivers of callbacks that no request has named and nothing has referred to since
 /// before `unused`, so that every node forgets them; those that were retired before that as
 /// well are gone.
@@ -213,15 +325,40 @@ async fn retire<W: SqlTransaction + ?Sized>(
     Ok(())
 }
 
-/// Puts away what has been over since before `over`, and drops what has been held since
-/// before `held` or for a receiver that is gone; at most `limit` of each.
-pub(super) async fn prune<W: SqlTransaction + ?Sized>(
+/// Deletes what has been over since before `over`, and drops what has been held since before `held` or
+/// for a receiver that is gone.
+pub(crate) struct PruneDeliveries {
+    /// At most so many of each.
+    pub(crate) limit: usize,
+    pub(crate) held: Timestamp,
+    pub(crate) over: Timestamp,
+    pub(crate) now: Timestamp,
+}
+
+#[async_trait]
+impl Verb for PruneDeliveries {
+    type Output = PrunedDeliveries;
+
+    fn grouping(&self, _is_shared: bool) -> Grouping {
+        Grouping::First
+    }
+
+    async fn run(
+        &mut self,
+        transaction: &mut Transaction,
+        _around: &mut Surroundings<'_>,
+    ) -> Result<Self::Output, LedgerError> {
+        on_either!(transaction, writing => prune(&mut **writing, self.limit, self.held, self.over, self.now).await)
+    }
+}
+
+async fn prune<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     limit: usize,
     held: Timestamp,
     over: Timestamp,
     now: Timestamp,
-) -> Result<super::verbs::PrunedDeliveries, LedgerError> {
+) -> Result<PrunedDeliveries, LedgerError> {
     let given = Params::none().at(held).and(limit as i64);
     let mut rows = writing.rows(TOO_OLD.into(), given).await?;
     let left = limit.saturating_sub(rows.len());
@@ -248,7 +385,7 @@ pub(super) async fn prune<W: SqlTransaction + ?Sized>(
         run(writing, TOMBS, Params::none().at(held)).await?;
         retire(writing, limit, held, now).await?;
     }
-    Ok(super::verbs::PrunedDeliveries {
+    Ok(PrunedDeliveries {
         deliveries: gone.len() as u64,
         dropped: rows.len() as u64,
         former: former as u64,

@@ -4,6 +4,9 @@
 //! ended; a node that was overtaken changes nothing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
 
 use super::announce::{DUE, HELD, NewlyDue, refresh};
 use super::heads::DeliveryLane;
@@ -17,56 +20,134 @@ use super::verbs::{
     AttemptRecord, DeliveryEnd, DeliveryKey, DeliveryLease, DeliveryNext, DeliverySettled,
     DeliverySettlement, DisabledFor, Scribe, Subscription,
 };
+use crate::commit::transaction::{Transaction, on_either};
+use crate::commit::verb::{Grouping, Surroundings, Verb};
+use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::rows::{as_micros, number, text};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::webhooks::{DeliveryDecision, HOPELESS, ReceiverKey, ScheduleEnd, Topic};
 
-pub(crate) static ENDED: Table = table!(
-    "deliveries_ended",
-    "delivery, state, ended_at, attempts, at, took_us, status, code",
-    "nwncnncT",
-    "?, ?, ?, ?, ?, ?, ?, ?"
-);
-pub(crate) static ATTEMPTS: Table = table!(
-    "delivery_attempts",
-    "delivery, number, at, took_us, status, code, next_at",
-    "ncnncTN",
-    "?, ?, ?, ?, ?, ?, ?"
-);
-const FAILS: &str = "UPDATE receivers SET failing_since = $1, changed = $2 WHERE receiver = $3 AND failing_since IS NULL";
-/// It is said to have recovered once it has taken what it was complained about for.
-const TAKES: &str = "UPDATE receivers SET failing_since = NULL, changed = $1 WHERE receiver = $2 \
-     AND failing_since IS NOT NULL AND state <> 'deleted'";
-const RECOVERS: &str = concat!(
-    "UPDATE receivers SET failing_since = NULL, complained = 0, changed = $1 WHERE receiver = $2 \
-     AND (failing_since IS NOT NULL OR complained = 1) AND state <> 'deleted' RETURNING ",
-    receiver_columns!()
-);
-const COMPLAINED: &str = concat!(
-    "UPDATE receivers SET complained = 1, changed = $1 WHERE receiver = $2 AND kind = 'subscription' \
-     AND state <> 'deleted' RETURNING ",
-    receiver_columns!()
-);
-const FOUND: &str = concat!(
-    "SELECT ",
-    receiver_columns!(),
-    " FROM receivers WHERE receiver = $1 AND kind = 'subscription' AND state <> 'deleted'"
-);
-const STRAYS: Sql = locking!(
-    "SELECT delivery, token FROM deliveries_sending WHERE node = $1 ORDER BY delivery LIMIT $2"
-);
-const PUT_ASIDE: &str = "DELETE FROM deliveries_due WHERE delivery IN (SELECT delivery FROM deliveries_due \
-     WHERE receiver = $1 ORDER BY again, due_at, delivery LIMIT $2) RETURNING delivery, attempts";
-const MESSAGE: &str = "SELECT m.name, m.event FROM deliveries v JOIN messages m ON m.message = v.message \
-     WHERE v.delivery = $1";
-const LATE: &str = "DELETE FROM deliveries_due WHERE delivery IN (SELECT d.delivery FROM deliveries_due d \
-     JOIN deliveries v ON v.delivery = d.delivery WHERE d.receiver = $1 AND d.again = $2 AND d.due_at <= $3 \
-     AND v.deadline_at <= $4 ORDER BY d.due_at, d.delivery LIMIT $5) RETURNING delivery, attempts";
+statements! {
+    pub(crate) static ENDED: Table = table!(
+        "deliveries_ended",
+        "delivery, state, ended_at, attempts, at, took_us, status, code",
+        "nwncnncT",
+        "?, ?, ?, ?, ?, ?, ?, ?"
+    );
 
-/// Settles what was delivered, where nothing is to be written down about receivers because
-/// of that. None where it is not as simple: nothing was changed then.
-pub(super) async fn settle_delivered<W: SqlTransaction + ?Sized>(
+    pub(crate) static ATTEMPTS: Table = table!(
+        "delivery_attempts",
+        "delivery, number, at, took_us, status, code, next_at",
+        "ncnncTN",
+        "?, ?, ?, ?, ?, ?, ?"
+    );
+
+    const FAILS: &str = r"
+        UPDATE receivers
+        SET failing_since = $1, changed = $2
+        WHERE receiver = $3 AND failing_since IS NULL";
+
+    /// It is said to have recovered once it has taken what it was complained about for.
+    const TAKES: &str = r"
+        UPDATE receivers
+        SET failing_since = NULL, changed = $1
+        WHERE receiver = $2 AND failing_since IS NOT NULL AND state <> 'deleted'";
+
+    const RECOVERS: &str = concat!(
+        r"
+        UPDATE receivers
+        SET failing_since = NULL, complained = 0, changed = $1
+        WHERE receiver = $2 AND (failing_since IS NOT NULL OR complained = 1)
+            AND state <> 'deleted'
+        RETURNING ",
+        receiver_columns!()
+    );
+
+    const COMPLAINED: &str = concat!(
+        r"
+        UPDATE receivers
+        SET complained = 1, changed = $1
+        WHERE receiver = $2 AND kind = 'subscription' AND state <> 'deleted'
+        RETURNING ",
+        receiver_columns!()
+    );
+
+    const FOUND: &str = concat!(
+        r"SELECT ",
+        receiver_columns!(),
+        r"
+        FROM receivers
+        WHERE receiver = $1 AND kind = 'subscription' AND state <> 'deleted'"
+    );
+
+    const STRAYS: Sql = locking!(
+        r"
+        SELECT delivery, token
+        FROM deliveries_sending
+        WHERE node = $1
+        ORDER BY delivery
+        LIMIT $2"
+    );
+
+    const STATE: &str = r"SELECT state FROM receivers WHERE receiver = $1";
+
+    const HELD_BACK: &str = r"
+        DELETE FROM deliveries_due
+        WHERE delivery IN (SELECT delivery
+            FROM deliveries_due
+            WHERE receiver = $1
+            ORDER BY again, due_at, delivery
+            LIMIT $2)
+        RETURNING delivery, attempts";
+
+    const MESSAGE: &str = r"
+        SELECT m.name, m.event
+        FROM deliveries v
+        JOIN messages m ON m.message = v.message
+        WHERE v.delivery = $1";
+
+    const LATE: &str = r"
+        DELETE FROM deliveries_due
+        WHERE delivery IN (SELECT d.delivery
+            FROM deliveries_due d
+            JOIN deliveries v ON v.delivery = d.delivery
+            WHERE d.receiver = $1 AND d.again = $2 AND d.due_at <= $3 AND v.deadline_at <= $4
+            ORDER BY d.due_at, d.delivery
+            LIMIT $5)
+        RETURNING delivery, attempts";
+}
+
+/// Settles what was delivered, where nothing is to be written down about receivers because of that.
+/// Its output is none where it is not as simple: nothing was changed then.
+pub(crate) struct SettleDelivered {
+    pub(crate) batch: Arc<[DeliverySettlement]>,
+}
+
+#[async_trait]
+impl Verb for SettleDelivered {
+    type Output = Option<Vec<DeliverySettled>>;
+
+    fn grouping(&self, is_shared: bool) -> Grouping {
+        // A single statement changes nothing that others in its transaction go by; where others
+        // write too, it is better off by itself all the same.
+        if is_shared { Grouping::First } else { Grouping::Together }
+    }
+
+    fn is_single(&self) -> bool {
+        true
+    }
+
+    async fn run(
+        &mut self,
+        transaction: &mut Transaction,
+        _around: &mut Surroundings<'_>,
+    ) -> Result<Self::Output, LedgerError> {
+        on_either!(transaction, writing => settle_delivered(&mut **writing, &self.batch).await)
+    }
+}
+
+async fn settle_delivered<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     batch: &[DeliverySettlement],
 ) -> Result<Option<Vec<DeliverySettled>>, LedgerError> {
@@ -90,6 +171,30 @@ pub(super) async fn settle_delivered<W: SqlTransaction + ?Sized>(
         false => DeliverySettled::Stale,
     };
     Ok(Some(batch.iter().map(how).collect()))
+}
+
+/// Settles a batch of deliveries; its outputs are in the order of the batch.
+pub(crate) struct SettleDeliveries {
+    pub(crate) batch: Arc<[DeliverySettlement]>,
+}
+
+#[async_trait]
+impl Verb for SettleDeliveries {
+    type Output = Vec<DeliverySettled>;
+
+    fn grouping(&self, _is_shared: bool) -> Grouping {
+        Grouping::First
+    }
+
+    async fn run(
+        &mut self,
+        transaction: &mut Transaction,
+        around: &mut Surroundings<'_>,
+    ) -> Result<Self::Output, LedgerError> {
+        let (output, newly) = on_either!(transaction, writing => settle(&mut **writing, &self.batch, around.scribe).await)?;
+        around.effects.due.extend(newly);
+        Ok(output)
+    }
 }
 
 /// What the settlements of a batch come to, by table.
@@ -123,7 +228,7 @@ struct Seen {
     given_up: Vec<String>,
 }
 
-pub(super) async fn settle<W: SqlTransaction + ?Sized>(
+async fn settle<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     batch: &[DeliverySettlement],
     scribe: Option<&dyn Scribe>,
@@ -358,9 +463,35 @@ fn attempt(delivery: DeliveryKey, record: &AttemptRecord) -> Params {
         .and(record.next_at.map(Timestamp::as_micros))
 }
 
-/// Makes due again what a node held that is gone; its attempts were cut off, and do not
-/// count. Says how many there were.
-pub(super) async fn take_back<W: SqlTransaction + ?Sized>(
+/// Makes due again what a node held that is gone: its attempts were cut off, and do not count. Its
+/// output is how many there were.
+pub(crate) struct ReclaimDeliveries {
+    /// The incarnation of that node.
+    pub(crate) node: i64,
+    pub(crate) limit: usize,
+    pub(crate) now: Timestamp,
+}
+
+#[async_trait]
+impl Verb for ReclaimDeliveries {
+    type Output = usize;
+
+    fn grouping(&self, _is_shared: bool) -> Grouping {
+        Grouping::First
+    }
+
+    async fn run(
+        &mut self,
+        transaction: &mut Transaction,
+        around: &mut Surroundings<'_>,
+    ) -> Result<Self::Output, LedgerError> {
+        let (output, newly) = on_either!(transaction, writing => reclaim(&mut **writing, self.node, self.limit, self.now).await)?;
+        around.effects.due.extend(newly);
+        Ok(output)
+    }
+}
+
+async fn reclaim<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     node: i64,
     limit: usize,
@@ -382,7 +513,31 @@ pub(super) async fn take_back<W: SqlTransaction + ?Sized>(
 
 /// Ends deliveries that were handed out and are damaged, and makes due again what another node may be
 /// able to read.
-pub(super) async fn see_to_unread<W: SqlTransaction + ?Sized>(
+pub(crate) struct SettleUnread {
+    pub(crate) unread: Arc<[UnreadDelivery]>,
+    pub(crate) now: Timestamp,
+}
+
+#[async_trait]
+impl Verb for SettleUnread {
+    type Output = ();
+
+    fn grouping(&self, _is_shared: bool) -> Grouping {
+        Grouping::First
+    }
+
+    async fn run(
+        &mut self,
+        transaction: &mut Transaction,
+        around: &mut Surroundings<'_>,
+    ) -> Result<Self::Output, LedgerError> {
+        let newly = on_either!(transaction, writing => settle_unread(&mut **writing, &self.unread, self.now).await)?;
+        around.effects.due.extend(newly);
+        Ok(())
+    }
+}
+
+async fn settle_unread<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     unread: &[UnreadDelivery],
     now: Timestamp,
@@ -406,22 +561,44 @@ pub(super) async fn see_to_unread<W: SqlTransaction + ?Sized>(
     Ok(ends.newly)
 }
 
-/// Moves what is due for a receiver that takes nothing to where it is held, or drops it if
-/// the receiver is gone. Says how many there were; there may be more.
-pub(super) async fn put_aside<W: SqlTransaction + ?Sized>(
+/// Moves what is due for a receiver that takes nothing to where it is held, or drops it if the receiver
+/// is gone. Its output is how many there were; there may be more.
+pub(crate) struct HoldDeliveries {
+    pub(crate) receiver: ReceiverKey,
+    pub(crate) limit: usize,
+    pub(crate) now: Timestamp,
+}
+
+#[async_trait]
+impl Verb for HoldDeliveries {
+    type Output = usize;
+
+    fn grouping(&self, _is_shared: bool) -> Grouping {
+        Grouping::First
+    }
+
+    async fn run(
+        &mut self,
+        transaction: &mut Transaction,
+        _around: &mut Surroundings<'_>,
+    ) -> Result<Self::Output, LedgerError> {
+        on_either!(transaction, writing => hold(&mut **writing, self.receiver, self.limit, self.now).await)
+    }
+}
+
+async fn hold<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     receiver: ReceiverKey,
     limit: usize,
     now: Timestamp,
 ) -> Result<usize, LedgerError> {
-    const STATE: &str = "SELECT state FROM receivers WHERE receiver = $1";
     let state = one(writing, STATE, Params::number(receiver.0)).await?;
     let state = state.map(|row| crate::rows::maybe_text(&row, "state")).transpose()?;
     let state = state.flatten().unwrap_or_else(|| "deleted".to_owned());
     if state == "active" {
         return Ok(0);
     }
-    let rows = writing.rows(PUT_ASIDE.into(), Params::number(receiver.0).and(limit as i64)).await?;
+    let rows = writing.rows(HELD_BACK.into(), Params::number(receiver.0).and(limit as i64)).await?;
     let (mut held, mut ended) = (Vec::new(), Vec::new());
     for row in &rows {
         let (delivery, attempts) =
@@ -437,9 +614,33 @@ pub(super) async fn put_aside<W: SqlTransaction + ?Sized>(
     Ok(rows.len())
 }
 
-/// Ends what has been due in a lane beyond its deadline, and tells of it. Says which
-/// messages these were.
-pub(super) async fn give_up_late<W: SqlTransaction + ?Sized>(
+/// Ends what has been due in a lane beyond its deadline, and tells of it. Its output names the messages.
+pub(crate) struct ExpireDeliveries {
+    pub(crate) lane: DeliveryLane,
+    pub(crate) limit: usize,
+    pub(crate) now: Timestamp,
+}
+
+#[async_trait]
+impl Verb for ExpireDeliveries {
+    type Output = Vec<String>;
+
+    fn grouping(&self, _is_shared: bool) -> Grouping {
+        Grouping::First
+    }
+
+    async fn run(
+        &mut self,
+        transaction: &mut Transaction,
+        around: &mut Surroundings<'_>,
+    ) -> Result<Self::Output, LedgerError> {
+        let (output, newly) = on_either!(transaction, writing => expire(&mut **writing, self.lane, self.limit, self.now, around.scribe).await)?;
+        around.effects.due.extend(newly);
+        Ok(output)
+    }
+}
+
+async fn expire<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     lane: DeliveryLane,
     limit: usize,

@@ -12,6 +12,7 @@ use super::verbs::{
     DeliveryListing, DeliveryPage, DeliveryState, KeyOwner, PublishedKey, Receiver, Selected,
     SigningKey, Subscription, SubscriptionId, SubscriptionListing,
 };
+use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::listed::{Listed, readable};
 use crate::rows::{damaged, number, time};
@@ -19,63 +20,136 @@ use crate::store::Batch;
 use cloakroom_domain::webhooks::ReceiverKey;
 use cloakroom_domain::{Principal, Timestamp};
 
+statements! {
+    const FOUND: &str = concat!(
+        r"SELECT ",
+        receiver_columns!(),
+        r"
+        FROM receivers
+        WHERE id = $1 AND state <> 'deleted'"
+    );
+
+    const OF_PRINCIPAL: &str = concat!(
+        r"SELECT ",
+        receiver_columns!(),
+        r"
+        FROM receivers
+        WHERE principal = $1 AND receiver > $2 AND kind = 'subscription' AND state <> 'deleted'
+        ORDER BY receiver
+        LIMIT $3"
+    );
+
+    const EVERYBODYS: &str = concat!(
+        r"SELECT ",
+        receiver_columns!(),
+        r"
+        FROM receivers
+        WHERE receiver > $1 AND kind = 'subscription' AND state <> 'deleted'
+        ORDER BY receiver
+        LIMIT $2"
+    );
+
+    const RECEIVER: &str = concat!(
+        r"SELECT ",
+        receiver_columns!(),
+        r"
+        FROM receivers
+        WHERE receiver = $1"
+    );
+
+    const PUBLISHED_KEYS: &str = r"
+        SELECT k.key, k.kind, k.secret, k.made_at, k.retires_at,
+            coalesce(k.principal, r.principal) AS principal, r.id
+        FROM signing_keys k
+        LEFT JOIN receivers r ON r.receiver = k.receiver
+        WHERE k.kind = 'v1a' AND k.key > $1
+        ORDER BY k.key
+        LIMIT $2";
+
+    const DELIVERIES: &str = concat!(
+        deliveries!(),
+        r"
+        WHERE v.receiver = $1 AND v.delivery < $2
+        ORDER BY v.delivery DESC
+        LIMIT $3"
+    );
+
+    const OF_CALLBACK: &str = concat!(
+        deliveries!(),
+        r"
+        WHERE o.id = $1 AND v.url IS NOT NULL AND v.delivery < $2
+        ORDER BY v.delivery DESC
+        LIMIT $3"
+    );
+
+    const DELIVERY: &str = concat!(
+        deliveries!(),
+        r"
+        WHERE v.receiver = $1 AND v.delivery = $2"
+    );
+
+    /// The last attempt stands with the end of the delivery.
+    const LOG: &str = r"
+        SELECT number, at, took_us, status, code, next_at
+        FROM delivery_attempts
+        WHERE delivery = $1
+        UNION ALL
+        SELECT attempts, at, took_us, status, code, CAST(NULL AS BIGINT)
+        FROM deliveries_ended
+        WHERE delivery = $2 AND at IS NOT NULL
+        ORDER BY number";
+
+    /// Differs on PostgreSQL because it is asked again and again there: each lane is looked at
+    /// once, however much lies in it.
+    const DUE: Sql = Sql {
+        sqlite: r"
+            SELECT receiver, again, min(due_at) AS due_at
+            FROM deliveries_due
+            GROUP BY receiver, again",
+        postgres: r"
+            WITH RECURSIVE heads (receiver, again, due_at) AS ((SELECT receiver, again, due_at
+                    FROM deliveries_due
+                    ORDER BY receiver, again, due_at
+                    LIMIT 1)
+                UNION ALL
+                SELECT n.receiver, n.again, n.due_at
+                FROM heads h
+                CROSS JOIN LATERAL (SELECT receiver, again, due_at
+                    FROM deliveries_due
+                    WHERE (receiver, again) > (h.receiver, h.again)
+                    ORDER BY receiver, again, due_at
+                    LIMIT 1) n)
+            SELECT receiver, again, due_at
+            FROM heads",
+    };
+
+    const COUNTED: &str = r"
+        SELECT w.there, w.due, h.held
+        FROM (SELECT count(*) AS there, count(CASE WHEN d.due_at <= $1 THEN 1 END) AS due
+            FROM (SELECT due_at FROM deliveries_due LIMIT $2) AS d) AS w
+        CROSS JOIN (SELECT count(*) AS held FROM (SELECT 1 AS one FROM deliveries_held LIMIT
+            $3) AS x) AS h";
+
+    const FANS: &str = r"SELECT message FROM fan_outs ORDER BY message LIMIT 1";
+
+    const SENT_HERE: &str = r"SELECT delivery, token FROM deliveries_sending WHERE node = $1";
+
+    const STRAYS: Sql = Sql {
+        sqlite: r"
+            SELECT DISTINCT node
+            FROM deliveries_sending
+            WHERE node <> $1",
+        postgres: r"
+            SELECT DISTINCT s.node
+            FROM deliveries_sending s
+            LEFT JOIN nodes n ON n.incarnation = s.node
+            WHERE s.node <> $1 AND (n.incarnation IS NULL OR n.ended_at IS NOT NULL)",
+    };
+}
+
 /// Deliveries that one page looks at, so that a filter that fits nothing does not walk them
 /// all.
 const LOOKED_AT: usize = 500;
-
-const FOUND: &str =
-    concat!("SELECT ", receiver_columns!(), " FROM receivers WHERE id = $1 AND state <> 'deleted'");
-const OF_PRINCIPAL: &str = concat!(
-    "SELECT ",
-    receiver_columns!(),
-    " FROM receivers WHERE principal = $1 AND receiver > $2 AND kind = 'subscription' AND state <> 'deleted' \
-     ORDER BY receiver LIMIT $3"
-);
-const EVERYBODYS: &str = concat!(
-    "SELECT ",
-    receiver_columns!(),
-    " FROM receivers WHERE receiver > $1 AND kind = 'subscription' AND state <> 'deleted' \
-     ORDER BY receiver LIMIT $2"
-);
-const RECEIVER: &str =
-    concat!("SELECT ", receiver_columns!(), " FROM receivers WHERE receiver = $1");
-const PUBLISHED_KEYS: &str = "SELECT k.key, k.kind, k.secret, k.made_at, k.retires_at, \
-     coalesce(k.principal, r.principal) AS principal, r.id FROM signing_keys k \
-     LEFT JOIN receivers r ON r.receiver = k.receiver WHERE k.kind = 'v1a' AND k.key > $1 ORDER BY k.key LIMIT $2";
-const DELIVERIES: &str = concat!(
-    deliveries!(),
-    " WHERE v.receiver = $1 AND v.delivery < $2 ORDER BY v.delivery DESC LIMIT $3"
-);
-const OF_CALLBACK: &str = concat!(
-    deliveries!(),
-    " WHERE o.id = $1 AND v.url IS NOT NULL AND v.delivery < $2 ORDER BY v.delivery DESC LIMIT $3"
-);
-const DELIVERY: &str = concat!(deliveries!(), " WHERE v.receiver = $1 AND v.delivery = $2");
-/// The last attempt stands with the end of the delivery.
-const LOG: &str = "SELECT number, at, took_us, status, code, next_at FROM delivery_attempts WHERE delivery = $1 \
-     UNION ALL SELECT attempts, at, took_us, status, code, CAST(NULL AS BIGINT) FROM deliveries_ended \
-     WHERE delivery = $2 AND at IS NOT NULL ORDER BY number";
-/// Differs on PostgreSQL because it is asked again and again there: each lane is looked at
-/// once, however much lies in it.
-const DUE: Sql = Sql {
-    sqlite: "SELECT receiver, again, min(due_at) AS due_at FROM deliveries_due GROUP BY receiver, again",
-    postgres: "WITH RECURSIVE heads (receiver, again, due_at) AS (\
-        (SELECT receiver, again, due_at FROM deliveries_due ORDER BY receiver, again, due_at LIMIT 1) \
-        UNION ALL SELECT n.receiver, n.again, n.due_at FROM heads h CROSS JOIN LATERAL \
-        (SELECT receiver, again, due_at FROM deliveries_due WHERE (receiver, again) > (h.receiver, h.again) \
-        ORDER BY receiver, again, due_at LIMIT 1) n) SELECT receiver, again, due_at FROM heads",
-};
-const COUNTED: &str = "SELECT w.there, w.due, h.held FROM \
-     (SELECT count(*) AS there, count(CASE WHEN d.due_at <= $1 THEN 1 END) AS due FROM \
-     (SELECT due_at FROM deliveries_due LIMIT $2) AS d) AS w CROSS JOIN \
-     (SELECT count(*) AS held FROM (SELECT 1 AS one FROM deliveries_held LIMIT $3) AS x) AS h";
-const FANS: &str = "SELECT message FROM fan_outs ORDER BY message LIMIT 1";
-const SENT_HERE: &str = "SELECT delivery, token FROM deliveries_sending WHERE node = $1";
-const STRAYS: Sql = Sql {
-    sqlite: "SELECT DISTINCT node FROM deliveries_sending WHERE node <> $1",
-    postgres: "SELECT DISTINCT s.node FROM deliveries_sending s LEFT JOIN nodes n ON n.incarnation = s.node \
-        WHERE s.node <> $1 AND (n.incarnation IS NULL OR n.ended_at IS NOT NULL)",
-};
 
 pub(super) async fn find<A: SqlReader + ?Sized>(
     asking: &A,
@@ -205,7 +279,7 @@ async fn log<A: SqlReader + ?Sized>(
 }
 
 /// When the next of each lane is due.
-pub(super) async fn due<A: SqlReader + ?Sized>(asking: &A) -> Batch<(DeliveryLane, Timestamp)> {
+pub(crate) async fn due<A: SqlReader + ?Sized>(asking: &A) -> Batch<(DeliveryLane, Timestamp)> {
     let head = |row| {
         let receiver = ReceiverKey(number(row, "receiver")?);
         let again = number::<i64>(row, "again")? == 1;

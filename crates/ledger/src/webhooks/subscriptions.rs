@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
+
 use super::NewCallbacks;
 use super::announce::{AT_ONCE, Fan, Letter, NewlyDue, post};
 use super::fanning::remember;
@@ -16,69 +18,147 @@ use super::verbs::{
     Rotated, Rotation, Scribe, Subscribed, Subscription, SubscriptionId, SubscriptionSettings,
     SubscriptionState,
 };
+use crate::commit::transaction::{Transaction, on_either};
+use crate::commit::verb::{Grouping, Surroundings, Verb};
+use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::rows::{damaged, number};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::webhooks::{ReceiverKey, Topic, Topics};
 
-const NEXT_VERSION: &str = "UPDATE webhooks SET version = version + 1 RETURNING version";
-const BASE: &str =
-    "UPDATE webhooks SET public_base = $1 WHERE public_base IS NULL OR public_base <> $2";
-const COUNTED: &str = "SELECT count(*) AS there FROM receivers \
-     WHERE principal = $1 AND kind = 'subscription' AND state <> 'deleted'";
-const MADE: &str = concat!(
-    "INSERT INTO receivers (kind, principal, url, created_at, changed_at, changed, state, id, events, routes, tags, \
-     headers, description, format, asks, edited) \
-     VALUES ('subscription', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) RETURNING ",
-    receiver_columns!()
-);
-const FOUND: &str =
-    concat!("SELECT ", receiver_columns!(), " FROM receivers WHERE id = $1 AND state <> 'deleted'");
-const SET: &str = concat!(
-    "UPDATE receivers SET url = $1, events = $2, routes = $3, tags = $4, headers = $5, description = $6, format = $7, \
-     changed = $8, changed_at = $9, edited = $10 WHERE receiver = $11 RETURNING ",
-    receiver_columns!()
-);
-const ALLOWED: &str = "UPDATE receivers SET allowed_rate = $1 WHERE receiver = $2";
-const ENABLED: &str = concat!(
-    "UPDATE receivers SET state = 'active', disabled_at = NULL, disabled_for = NULL, failing_since = NULL, \
-     changed = $1, changed_at = $2, edited = $3 WHERE receiver = $4 RETURNING ",
-    receiver_columns!()
-);
-const DISABLED: &str = concat!(
-    "UPDATE receivers SET state = 'disabled', disabled_at = $1, disabled_for = $2, complained = 1, changed = $3, \
-     changed_at = $4, edited = $5 WHERE receiver = $6 AND state <> 'disabled' RETURNING ",
-    receiver_columns!()
-);
-const DELETED: &str = concat!(
-    "UPDATE receivers SET state = 'deleted', disabled_at = NULL, disabled_for = NULL, headers = NULL, changed = $1, \
-     changed_at = $2 WHERE receiver = $3 RETURNING ",
-    receiver_columns!()
-);
-const OF_PRINCIPAL: &str = concat!(
-    "SELECT ",
-    receiver_columns!(),
-    " FROM receivers WHERE principal = $1 AND kind = 'subscription' AND state <> 'deleted' \
-     AND (events & $2) <> 0 ORDER BY receiver LIMIT $3"
-);
-const LAST_RECEIVER: &str = "SELECT max(receiver) AS last FROM receivers WHERE principal = $1";
-pub(super) const CALLBACKS: &str = "SELECT receiver FROM receivers WHERE principal = $1 AND url = $2 AND kind = 'callback' \
-     AND retired_at IS NULL AND changed_at > $3";
-const CALLBACKS_USED: &str = "UPDATE receivers SET changed = $1, changed_at = $2, retired_at = NULL \
-     WHERE principal = $3 AND url = $4 AND kind = 'callback' RETURNING receiver";
-const CALLBACKS_MADE: &str = "INSERT INTO receivers (kind, principal, url, created_at, changed_at, changed, state, \
-     events, format) VALUES ('callback', $1, $2, $3, $4, $5, 'active', 0, 'standard') RETURNING receiver";
-const KEY: &str = "INSERT INTO signing_keys (receiver, principal, kind, secret, made_at) VALUES ($1, $2, $3, $4, $5)";
-const KEYS_OF_RECEIVER: &str = "SELECT key, kind, secret, made_at, retires_at FROM signing_keys \
-     WHERE receiver = $1 ORDER BY key DESC";
-const KEYS_OF_PRINCIPAL: &str = "SELECT key, kind, secret, made_at, retires_at FROM signing_keys \
-     WHERE principal = $1 ORDER BY key DESC";
-const RETIRES: &str = "UPDATE signing_keys SET retires_at = $1 WHERE key = $2";
-const KEY_GONE: &str = "DELETE FROM signing_keys WHERE key = $1";
-const KEYS_GONE: &str = "DELETE FROM signing_keys WHERE receiver = $1";
-const TOUCHED: &str = "UPDATE receivers SET changed = $1, edited = $2 WHERE receiver = $3";
-const CALLBACKS_TOUCHED: &str =
-    "UPDATE receivers SET changed = $1 WHERE principal = $2 AND kind = 'callback'";
+statements! {
+    const NEXT_VERSION: &str = r"UPDATE webhooks SET version = version + 1 RETURNING version";
+
+    const BASE: &str = r"
+        UPDATE webhooks
+        SET public_base = $1
+        WHERE public_base IS NULL OR public_base <> $2";
+
+    const COUNTED: &str = r"
+        SELECT count(*) AS there
+        FROM receivers
+        WHERE principal = $1 AND kind = 'subscription' AND state <> 'deleted'";
+
+    const MADE: &str = concat!(
+        r"
+        INSERT INTO receivers (kind, principal, url, created_at, changed_at, changed, state,
+            id, events, routes, tags, headers, description, format, asks, edited)
+        VALUES ('subscription', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
+            $15)
+        RETURNING ",
+        receiver_columns!()
+    );
+
+    const FOUND: &str = concat!(
+        r"SELECT ",
+        receiver_columns!(),
+        r"
+        FROM receivers
+        WHERE id = $1 AND state <> 'deleted'"
+    );
+
+    const SET: &str = concat!(
+        r"
+        UPDATE receivers
+        SET url = $1, events = $2, routes = $3, tags = $4, headers = $5, description = $6,
+            format = $7, changed = $8, changed_at = $9, edited = $10
+        WHERE receiver = $11
+        RETURNING ",
+        receiver_columns!()
+    );
+
+    const ALLOWED: &str = r"UPDATE receivers SET allowed_rate = $1 WHERE receiver = $2";
+
+    const ENABLED: &str = concat!(
+        r"
+        UPDATE receivers
+        SET state = 'active', disabled_at = NULL, disabled_for = NULL, failing_since = NULL,
+            changed = $1, changed_at = $2, edited = $3
+        WHERE receiver = $4
+        RETURNING ",
+        receiver_columns!()
+    );
+
+    const DISABLED: &str = concat!(
+        r"
+        UPDATE receivers
+        SET state = 'disabled', disabled_at = $1, disabled_for = $2, complained = 1,
+            changed = $3, changed_at = $4, edited = $5
+        WHERE receiver = $6 AND state <> 'disabled'
+        RETURNING ",
+        receiver_columns!()
+    );
+
+    const DELETED: &str = concat!(
+        r"
+        UPDATE receivers
+        SET state = 'deleted', disabled_at = NULL, disabled_for = NULL, headers = NULL,
+            changed = $1, changed_at = $2
+        WHERE receiver = $3
+        RETURNING ",
+        receiver_columns!()
+    );
+
+    const OF_PRINCIPAL: &str = concat!(
+        r"SELECT ",
+        receiver_columns!(),
+        r"
+        FROM receivers
+        WHERE principal = $1 AND kind = 'subscription' AND state <> 'deleted'
+            AND (events & $2) <> 0
+        ORDER BY receiver
+        LIMIT $3"
+    );
+
+    const LAST_RECEIVER: &str = r"SELECT max(receiver) AS last FROM receivers WHERE principal = $1";
+
+    pub(super) const CALLBACKS: &str = r"
+        SELECT receiver
+        FROM receivers
+        WHERE principal = $1 AND url = $2 AND kind = 'callback' AND retired_at IS NULL
+            AND changed_at > $3";
+
+    const CALLBACKS_USED: &str = r"
+        UPDATE receivers
+        SET changed = $1, changed_at = $2, retired_at = NULL
+        WHERE principal = $3 AND url = $4 AND kind = 'callback'
+        RETURNING receiver";
+
+    const CALLBACKS_MADE: &str = r"
+        INSERT INTO receivers (kind, principal, url, created_at, changed_at, changed, state,
+            events, format)
+        VALUES ('callback', $1, $2, $3, $4, $5, 'active', 0, 'standard')
+        RETURNING receiver";
+
+    const KEY: &str = r"
+        INSERT INTO signing_keys (receiver, principal, kind, secret, made_at)
+        VALUES ($1, $2, $3, $4, $5)";
+
+    const KEYS_OF_RECEIVER: &str = r"
+        SELECT key, kind, secret, made_at, retires_at
+        FROM signing_keys
+        WHERE receiver = $1
+        ORDER BY key DESC";
+
+    const KEYS_OF_PRINCIPAL: &str = r"
+        SELECT key, kind, secret, made_at, retires_at
+        FROM signing_keys
+        WHERE principal = $1
+        ORDER BY key DESC";
+
+    const RETIRES: &str = r"UPDATE signing_keys SET retires_at = $1 WHERE key = $2";
+
+    const KEY_GONE: &str = r"DELETE FROM signing_keys WHERE key = $1";
+
+    const KEYS_GONE: &str = r"DELETE FROM signing_keys WHERE receiver = $1";
+
+    const TOUCHED: &str = r"UPDATE receivers SET changed = $1, edited = $2 WHERE receiver = $3";
+
+    const CALLBACKS_TOUCHED: &str = r"
+        UPDATE receivers
+        SET changed = $1
+        WHERE principal = $2 AND kind = 'callback'";
+}
 
 /// Callbacks that were asked for within this time count as asked for now. A node that remembers
 /// their receiver asks again after it, and nothing is retired that was asked for within many
@@ -93,7 +173,29 @@ pub(super) async fn next_version<W: SqlTransaction + ?Sized>(
     number(&row.ok_or_else(|| damaged("receivers have no version"))?, "version")
 }
 
-pub(super) async fn subscribe<W: SqlTransaction + ?Sized>(
+/// Makes a subscription, unless the principal has as many as it may.
+pub(crate) struct Subscribe {
+    pub(crate) new: NewSubscription,
+}
+
+#[async_trait]
+impl Verb for Subscribe {
+    type Output = Subscribed;
+
+    fn grouping(&self, _is_shared: bool) -> Grouping {
+        Grouping::First
+    }
+
+    async fn run(
+        &mut self,
+        transaction: &mut Transaction,
+        _around: &mut Surroundings<'_>,
+    ) -> Result<Self::Output, LedgerError> {
+        on_either!(transaction, writing => subscribe(&mut **writing, &self.new).await)
+    }
+}
+
+async fn subscribe<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     new: &NewSubscription,
 ) -> Result<Subscribed, LedgerError> {
@@ -131,7 +233,31 @@ pub(super) async fn subscribe<W: SqlTransaction + ?Sized>(
     Ok(Subscribed::New(Box::new(made)))
 }
 
-pub(super) async fn change<W: SqlTransaction + ?Sized>(
+/// Changes, disables, enables or deletes a subscription.
+pub(crate) struct ChangeSubscription {
+    pub(crate) changing: Changing,
+}
+
+#[async_trait]
+impl Verb for ChangeSubscription {
+    type Output = Changed;
+
+    fn grouping(&self, _is_shared: bool) -> Grouping {
+        Grouping::First
+    }
+
+    async fn run(
+        &mut self,
+        transaction: &mut Transaction,
+        around: &mut Surroundings<'_>,
+    ) -> Result<Self::Output, LedgerError> {
+        let (output, newly) = on_either!(transaction, writing => change(&mut **writing, &self.changing, around.scribe).await)?;
+        around.effects.due.extend(newly);
+        Ok(output)
+    }
+}
+
+async fn change<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     changing: &Changing,
     scribe: Option<&dyn Scribe>,
@@ -272,7 +398,31 @@ pub(super) async fn tell<W: SqlTransaction + ?Sized>(
 }
 
 /// Sends a test event to one subscription.
-pub(super) async fn ping<W: SqlTransaction + ?Sized>(
+pub(crate) struct Ping {
+    pub(crate) id: SubscriptionId,
+    pub(crate) at: Timestamp,
+}
+
+#[async_trait]
+impl Verb for Ping {
+    type Output = Redelivered;
+
+    fn grouping(&self, _is_shared: bool) -> Grouping {
+        Grouping::First
+    }
+
+    async fn run(
+        &mut self,
+        transaction: &mut Transaction,
+        around: &mut Surroundings<'_>,
+    ) -> Result<Self::Output, LedgerError> {
+        let (output, newly) = on_either!(transaction, writing => ping(&mut **writing, self.id, self.at, around.scribe).await)?;
+        around.effects.due.extend(newly);
+        Ok(output)
+    }
+}
+
+async fn ping<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     id: SubscriptionId,
     at: Timestamp,
@@ -362,7 +512,28 @@ pub(super) fn keys_statement(owner: &KeyOwner) -> (&'static str, Params) {
 }
 
 /// Adds keys; the former ones sign no longer than the grace, and none longer than it would have.
-pub(super) async fn rotate<W: SqlTransaction + ?Sized>(
+pub(crate) struct RotateKeys {
+    pub(crate) rotation: Rotation,
+}
+
+#[async_trait]
+impl Verb for RotateKeys {
+    type Output = Rotated;
+
+    fn grouping(&self, _is_shared: bool) -> Grouping {
+        Grouping::First
+    }
+
+    async fn run(
+        &mut self,
+        transaction: &mut Transaction,
+        _around: &mut Surroundings<'_>,
+    ) -> Result<Self::Output, LedgerError> {
+        on_either!(transaction, writing => rotate(&mut **writing, &self.rotation).await)
+    }
+}
+
+async fn rotate<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     rotation: &Rotation,
 ) -> Result<Rotated, LedgerError> {

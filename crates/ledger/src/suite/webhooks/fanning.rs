@@ -305,7 +305,7 @@ async fn ten_thousand_are_told_of_one_event_once_each_though_it_is_interrupted(p
     close(ledger, tasks).await;
     let (ledger, tasks) = opened(&place).await;
     // What had been handed out is the same to the next node.
-    while ledger.take_back_deliveries(1000, START).await.unwrap() > 0 {}
+    while ledger.reclaim_deliveries(1000, START).await.unwrap() > 0 {}
     let mut more = 0;
     while ledger.fan_out().await.unwrap() {
         more += 1;

@@ -178,12 +178,12 @@ async fn what_is_due_for_a_receiver_that_takes_nothing_is_put_aside(place: Place
         change,
         at: START,
     };
-    assert_eq!(ledger.put_aside(whole.receiver, 2, START).await.unwrap(), 0);
+    assert_eq!(ledger.hold_deliveries(whole.receiver, 2, START).await.unwrap(), 0);
     ledger.change_subscription(changing(Change::Disable(DisabledFor::Asked))).await.unwrap();
     assert!(claimed(&ledger, START).await.is_empty());
-    assert_eq!(ledger.put_aside(whole.receiver, 2, START).await.unwrap(), 2);
+    assert_eq!(ledger.hold_deliveries(whole.receiver, 2, START).await.unwrap(), 2);
     ledger.change_subscription(changing(Change::Delete)).await.unwrap();
-    assert_eq!(ledger.put_aside(whole.receiver, 2, START).await.unwrap(), 1);
+    assert_eq!(ledger.hold_deliveries(whole.receiver, 2, START).await.unwrap(), 1);
     assert!(ledger.subscription(None, whole.id).await.unwrap().is_none());
     // Nor is anything held for a receiver that is gone.
     let pruned = ledger.prune_deliveries(1, START, START, START).await.unwrap();
@@ -209,7 +209,7 @@ async fn what_waits_is_counted_no_further_than_wanted(place: Place) {
     let (id, change) = (made.id, Change::Disable(DisabledFor::Asked));
     let off = Changing { id, principal: None, unless_since: None, change, at: START };
     ledger.change_subscription(off).await.unwrap();
-    assert_eq!(ledger.put_aside(made.receiver, 3, START).await.unwrap(), 3);
+    assert_eq!(ledger.hold_deliveries(made.receiver, 3, START).await.unwrap(), 3);
     assert_eq!(count(9).await, DeliveryCounts { due: 0, later: 2, held: 3 });
     assert_eq!(count(2).await.held, 2);
     assert_eq!(ledger.owners().holding(), 1);
@@ -279,8 +279,8 @@ async fn what_is_held_too_long_is_dropped_and_what_is_late_is_given_up(place: Pl
     let id = done(&ledger, operation(1, START)).await;
     let lane = DeliveryLane { receiver: whole.receiver, again: false };
     let nothing: [&str; 0] = [];
-    assert_eq!(ledger.give_up_late(lane, 9, START + DAY).await.unwrap(), nothing);
-    let late = ledger.give_up_late(lane, 9, START + DEADLINE).await.unwrap();
+    assert_eq!(ledger.expire_deliveries(lane, 9, START + DAY).await.unwrap(), nothing);
+    let late = ledger.expire_deliveries(lane, 9, START + DEADLINE).await.unwrap();
     assert_eq!(late, [format!("msg_{id}_3")]);
     assert_eq!(topics_of(&ledger, &watching).await, [Topic::Exhausted]);
     let failing = ledger.subscription(None, whole.id).await.unwrap().unwrap().failing_since;
@@ -309,11 +309,11 @@ async fn what_a_gateway_was_sending_when_it_ended_is_sent_by_the_next(place: Pla
     done(&ledger, operation(1, START)).await;
     let cut_off = claimed(&ledger, START).await;
     assert_eq!(ledger.sent_here().await.unwrap(), [cut_off[0].lease]);
-    assert_eq!(ledger.take_back_deliveries(9, START).await.unwrap(), 0);
+    assert_eq!(ledger.reclaim_deliveries(9, START).await.unwrap(), 0);
     ledger.leave(Vec::new(), START).await.unwrap();
     close(ledger, tasks).await;
     let (ledger, tasks) = opened(&place).await;
-    assert_eq!(ledger.take_back_deliveries(9, START + SECOND).await.unwrap(), 1);
+    assert_eq!(ledger.reclaim_deliveries(9, START + SECOND).await.unwrap(), 1);
     let out = claimed(&ledger, START + SECOND).await;
     assert_eq!((&out[0].message, &out[0].body), (&cut_off[0].message, &cut_off[0].body));
     assert_eq!((out[0].attempts, out[0].refusals), (2, 1), "what was cut off does not count");
@@ -403,7 +403,7 @@ async fn a_late_delivery_whose_message_is_gone_is_given_up(place: Place) {
     }
     sql(&place, "DELETE FROM messages WHERE message = (SELECT min(message) FROM messages)").await;
     let lane = DeliveryLane { receiver: whole.receiver, again: false };
-    let given_up = ledger.give_up_late(lane, 9, START + 24 * 30 * HOUR).await.unwrap();
+    let given_up = ledger.expire_deliveries(lane, 9, START + 24 * 30 * HOUR).await.unwrap();
     assert_eq!(given_up.len(), 2);
     close(ledger, tasks).await;
 }

@@ -263,7 +263,7 @@ async fn a_test_event_that_is_held_is_replayed_and_one_that_is_over_is_not(place
         })
     };
     change(Change::Disable(DisabledFor::Asked)).await.unwrap();
-    assert_eq!(ledger.put_aside(whole.receiver, 9, START).await.unwrap(), 1);
+    assert_eq!(ledger.hold_deliveries(whole.receiver, 9, START).await.unwrap(), 1);
     change(Change::Enable).await.unwrap();
     let later = START + SECOND;
     let step = ReplayStep {
