@@ -9,8 +9,8 @@ use http::HeaderMap;
 use crate::api::{ReceiverProbe, UrlCheckError, UrlRejection, WebhookSettings};
 use crate::config::Config;
 use crate::webhooks::{
-    DnsLookups, GuardRefusal, SenderSettings, SigningKeys, SsrfGuard, SystemResolver, Target,
-    Trust, WebhookSender,
+    DnsLookups, SenderSettings, SigningKeys, SsrfGuard, SystemResolver, Target, Trust, UrlRefusal,
+    WebhookSender, check_url,
 };
 use cloakroom_domain::Principal;
 use cloakroom_domain::http::via;
@@ -20,19 +20,14 @@ use cloakroom_ledger::Ledger;
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
 
-/// After how many seconds a deferred client may retry: when one of the lookups ends; and when that
-/// of the name has ended and its result is cached.
-const BUSY: u64 = 1;
-const SLOW: u64 = 5;
-
-/// What sends, and what keeps it from where it must not go.
+/// The sender of webhooks, and the guard of its destinations.
 #[derive(Clone)]
 pub(super) struct Receivers {
     guard: Arc<SsrfGuard>,
     lookups: DnsLookups,
     sender: WebhookSender,
     clock: Clock,
-    /// By which name this gateway asks.
+    /// The name by which this gateway asks receivers for permission.
     origin: String,
 }
 
@@ -92,29 +87,15 @@ fn rules(config: &Config) -> DestinationRules {
 #[async_trait]
 impl ReceiverProbe for Receivers {
     async fn judge(&self, url: &str, whose: &Principal) -> Result<Destination, UrlCheckError> {
-        let refused = match self.guard.check_url(url, whose, &self.lookups).await {
-            Ok(destination) => return Ok(destination),
-            Err(refused) => refused,
-        };
-        let again_in = match refused {
-            // What cannot be looked up now may be later, and is judged again then.
-            GuardRefusal::Unresolvable(_) => {
-                let judged = self.guard.parse(url).map_err(UrlRejection::from);
-                return judged.map_err(UrlCheckError::Unfit);
+        check_url(&self.guard, &self.lookups, url, whose).await.map_err(|refusal| match refusal {
+            UrlRefusal::Rejected(why) => {
+                let (kind, whole) = (why.kind(), why.to_string());
+                UrlCheckError::Unfit(UrlRejection { kind, whole })
             }
-            GuardRefusal::Busy => BUSY,
-            GuardRefusal::Slow => SLOW,
-            _ => {
-                let (kind, whole) = (refused.kind(), refused.to_string());
-                return Err(UrlCheckError::Unfit(UrlRejection { kind, whole }));
+            UrlRefusal::Deferred { refusal, retry_after } => {
+                UrlCheckError::Later { why: refusal.kind(), again_in: retry_after }
             }
-        };
-        let why = match refused {
-            GuardRefusal::Busy => "busy",
-            _ => "slow",
-        };
-        metrics::counter!("cloakroom_lookups_put_off_total", "why" => why).increment(1);
-        Err(UrlCheckError::Later { why: refused.kind(), again_in })
+        })
     }
 
     async fn ask(&self, url: &str, fields: HeaderMap) -> Result<Permission, UrlRejection> {
@@ -123,12 +104,7 @@ impl ReceiverProbe for Receivers {
         if let Some(permission) = asked.permission {
             return Ok(permission);
         }
-        let attempted = asked.attempted;
-        let kind = match (attempted.status, attempted.error) {
-            (Some(status), _) => format!("it answers {status} without WebHook-Allowed-Origin"),
-            (None, Some(error)) => format!("it gives no answer ({})", error.as_str()),
-            (None, None) => "it gives no answer".to_owned(),
-        };
-        Err(UrlRejection { whole: attempted.detail.unwrap_or_else(|| kind.clone()), kind })
+        let kind = asked.refusal();
+        Err(UrlRejection { whole: asked.attempted.detail.unwrap_or_else(|| kind.clone()), kind })
     }
 }

@@ -13,7 +13,7 @@ use cloakroom_domain::webhooks::scheduler::{AttemptReport, Dispatch, SendPermit}
 use cloakroom_domain::webhooks::{
     DeliveryDecision, DeliveryError, DeliveryProgress, ReceiverAnswer, ReceiverKey, settle,
 };
-use cloakroom_ledger::{AttemptRecord, DeliveryLease, DeliveryNext, LeasedDelivery};
+use cloakroom_ledger::{AttemptRecord, DeliveryLease, LeasedDelivery};
 
 /// How long the sender may exceed its own timeout before it counts as stuck.
 const SLACK: Duration = Duration::from_secs(2);
@@ -73,18 +73,28 @@ async fn execute<S: DeliveryTransport>(mut running: RunningAttempt<S>, delivery:
     let (at, began) = (shared.clock.now(), shared.clock.elapsed());
     let answer = attempt(&shared, &delivery, at).await;
     let took = shared.clock.elapsed().saturating_sub(began);
-    let (came, next) = match answer {
+    let came = match answer {
         Ok(answer) => {
             metrics::histogram!("cloakroom_delivery_duration_seconds").record(took);
             let word = answer.error.map_or("delivered", DeliveryError::as_str);
             metrics::counter!("cloakroom_delivery_attempts_total", "outcome" => word).increment(1);
             let came = AttemptReport { sign: answer.sign(), took };
-            (came, decided(&delivery, answer, AttemptTiming { at, took, now: shared.clock.now() }))
+            let timing = AttemptTiming { at, took, now: shared.clock.now() };
+            let (record, decision) = decided(&delivery, answer, timing);
+            shared.settle(&delivery, record, decision);
+            came
         }
-        Err(unsent) => (AttemptReport { sign: None, took }, unsent),
+        Err(Unsent { due_at }) => {
+            shared.return_at(&delivery, due_at);
+            AttemptReport { sign: None, took }
+        }
     };
-    shared.settle(&delivery, next);
     running.ended(came);
+}
+
+/// No attempt was made: the delivery goes back, and is due again then.
+struct Unsent {
+    due_at: Timestamp,
 }
 
 /// An attempt that was made.
@@ -95,12 +105,12 @@ struct AttemptTiming {
     now: Timestamp,
 }
 
-/// The settlement that the retry schedule decides.
+/// The record of an attempt, and what the retry schedule decides.
 fn decided(
     delivery: &LeasedDelivery,
     answer: ReceiverAnswer,
     attempt: AttemptTiming,
-) -> DeliveryNext {
+) -> (AttemptRecord, DeliveryDecision) {
     let LeasedDelivery { attempts, refusals, deadline_at, .. } = *delivery;
     let standing = DeliveryProgress { attempts, refusals, deadline_at };
     let next = settle(standing, answer.attempted(), attempt.now, &mut rand::rng());
@@ -116,7 +126,7 @@ fn decided(
         code: answer.error.map(|error| error.as_str().to_owned()),
         next_at,
     };
-    DeliveryNext::Settled(record, next)
+    (record, next)
 }
 
 /// Makes the attempt within its timeout. An attempt that is not made, or that the end of the
@@ -125,8 +135,8 @@ async fn attempt<S: DeliveryTransport>(
     shared: &WebhookState<S>,
     delivery: &LeasedDelivery,
     now: Timestamp,
-) -> Result<ReceiverAnswer, DeliveryNext> {
-    let back = |wait: Duration| DeliveryNext::Back(shared.clock.now() + wait);
+) -> Result<ReceiverAnswer, Unsent> {
+    let back = |wait: Duration| Unsent { due_at: shared.clock.now() + wait };
     let address = match receiver_cache::address(shared, delivery, now).await {
         Ok(address) => address,
         Err(NoAddress::TakesNothing) => return Err(back(Duration::ZERO)),

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::loops::WebhookLoop;
 use super::{DeliveryTransport, WebhookState, metrics, ownership, settler};
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::webhooks::{HELD, ReceiverKey, Topic};
-use cloakroom_ledger::{DeliveryLease, DeliveryNext, DeliverySettlement, LedgerError};
+use cloakroom_domain::webhooks::HELD;
+use cloakroom_ledger::{DeliverySettlement, LedgerError};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Rounds between two looks at the nodes.
@@ -135,15 +135,8 @@ pub(super) async fn compare<S: DeliveryTransport>(
     }
     tracing::warn!(count = strays.len(), "returned deliveries that this node no longer holds");
     let now = shared.clock.now();
-    let back = strays.into_iter().map(|lease| back(lease, now)).collect();
-    shared.ledger.settle_deliveries(back).await.map(drop)
-}
-
-/// Hands a delivery back. An unsent delivery says nothing about its receiver, so none is named.
-fn back(lease: DeliveryLease, now: Timestamp) -> DeliverySettlement {
-    let (receiver, topic) = (ReceiverKey(0), Topic::Ping);
-    let next = DeliveryNext::Back(now);
-    DeliverySettlement { lease, receiver, message: "".into(), topic, next, at: now }
+    let back = strays.into_iter().map(|lease| DeliverySettlement::Returned { lease, due_at: now });
+    shared.ledger.settle_deliveries(back.collect()).await.map(drop)
 }
 
 /// Expires deliveries that wait beyond their deadline for a receiver that is not served.

@@ -31,6 +31,7 @@ mod settler;
 mod signer;
 mod ssrf_guard;
 mod transport;
+mod url_check;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,9 +41,11 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::webhooks::ReceiverAnswer;
 use cloakroom_domain::webhooks::scheduler::{DeliveryScheduler, SlotLimits};
-use cloakroom_ledger::{DeliveryNext, DeliverySettlement, LeasedDelivery, Ledger, Receiver};
+use cloakroom_domain::webhooks::{DeliveryDecision, ReceiverAnswer, ReceiverKey};
+use cloakroom_ledger::{
+    AttemptRecord, AttemptSettlement, DeliverySettlement, LeasedDelivery, Ledger, Receiver,
+};
 use cloakroom_runtime::LoopHealth;
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
@@ -55,9 +58,11 @@ use receiver_cache::ReceiverCache;
 pub use replay::{REPLAY, ReplayJob, ReplayProgress};
 pub use resolver::{Resolver, SystemResolver};
 pub use sender::{DeliveryAttemptResult, PermissionReply, SenderSettings, Target, WebhookSender};
+use settler::PendingSettlement;
 pub use signer::{BadMessageId, SigningKeys, WebhookMessage};
 pub use ssrf_guard::{GuardRefusal, SsrfGuard};
 pub use transport::HttpTransport;
+pub use url_check::{UrlRefusal, check_url};
 
 /// The settings of webhooks.
 #[derive(Clone)]
@@ -131,7 +136,7 @@ struct WebhookState<S: DeliveryTransport> {
     wanting: AtomicBool,
     /// A delivery was leased since the poller last looked.
     busy: AtomicBool,
-    ends: mpsc::UnboundedSender<DeliverySettlement>,
+    ends: mpsc::UnboundedSender<PendingSettlement>,
 }
 
 impl Webhooks {
@@ -184,7 +189,7 @@ impl<S: DeliveryTransport> WebhookState<S> {
         settings: Settings,
         clock: Clock,
         tasks: Tasks,
-    ) -> (Arc<Self>, mpsc::UnboundedReceiver<DeliverySettlement>) {
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<PendingSettlement>) {
         let (ends, ended) = mpsc::unbounded_channel();
         let shared = Arc::new(Self {
             traffic: Mutex::new(DeliveryScheduler::new(settings.limits)),
@@ -211,18 +216,29 @@ impl<S: DeliveryTransport> WebhookState<S> {
         self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands a settlement to the settler.
-    fn settle(&self, delivery: &LeasedDelivery, next: DeliveryNext) {
-        let settlement = DeliverySettlement {
+    /// Hands an attempt that was made to the settler.
+    fn settle(&self, delivery: &LeasedDelivery, record: AttemptRecord, decision: DeliveryDecision) {
+        let attempt = AttemptSettlement {
             lease: delivery.lease,
             receiver: delivery.receiver,
             message: Arc::clone(&delivery.message),
             topic: delivery.topic,
-            next,
+            record,
+            decision,
             at: self.clock.now(),
         };
+        self.enqueue(delivery.receiver, DeliverySettlement::Attempted(attempt));
+    }
+
+    /// Hands back an unsent delivery, as if it had not been claimed; it is due again then.
+    fn return_at(&self, delivery: &LeasedDelivery, due_at: Timestamp) {
+        let returned = DeliverySettlement::Returned { lease: delivery.lease, due_at };
+        self.enqueue(delivery.receiver, returned);
+    }
+
+    fn enqueue(&self, receiver: ReceiverKey, settlement: DeliverySettlement) {
         // The settler outlives all attempts.
-        let _ = self.ends.send(settlement);
+        let _ = self.ends.send(PendingSettlement { receiver, settlement });
     }
 
     /// A slot became free: wakes the dispatcher, unless nothing was due.
@@ -235,7 +251,7 @@ impl<S: DeliveryTransport> WebhookState<S> {
     /// Hands unsent deliveries back, as if they had not been claimed.
     fn give_back(&self, deliveries: &[LeasedDelivery]) {
         let now = self.clock.now();
-        deliveries.iter().for_each(|delivery| self.settle(delivery, DeliveryNext::Back(now)));
+        deliveries.iter().for_each(|delivery| self.return_at(delivery, now));
     }
 
     /// Waits that long; false if draining began first.

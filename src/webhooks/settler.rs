@@ -13,17 +13,24 @@ use super::ledger_write;
 use super::loops::WebhookLoop;
 use super::{DeliveryTransport, WebhookState};
 use cloakroom_domain::webhooks::{DeliveryDecision, ReceiverKey, ScheduleEnd};
-use cloakroom_ledger::{DeliveryNext, DeliverySettled, DeliverySettlement, LedgerError};
+use cloakroom_ledger::{DeliverySettled, DeliverySettlement, LedgerError};
 
 /// How many ends go down in one commit at most.
 const BATCH: usize = 512;
 /// The longest without a sign of life.
 const IDLE: Duration = Duration::from_secs(10);
 
+/// A settlement on its way to the ledger, and the receiver whose delivery it settles.
+#[derive(Clone, Debug)]
+pub(super) struct PendingSettlement {
+    pub(super) receiver: ReceiverKey,
+    pub(super) settlement: DeliverySettlement,
+}
+
 /// Settles from before anything `begins` until the tasks drain and nothing is held.
 pub(super) async fn run<S: DeliveryTransport>(
     shared: Arc<WebhookState<S>>,
-    mut ends: mpsc::UnboundedReceiver<DeliverySettlement>,
+    mut ends: mpsc::UnboundedReceiver<PendingSettlement>,
     begins: impl Future<Output = ()>,
 ) {
     begins.await;
@@ -54,18 +61,20 @@ async fn over<S: DeliveryTransport>(shared: &WebhookState<S>) {
 /// Settles a batch.
 pub(super) async fn step<S: DeliveryTransport>(
     shared: &WebhookState<S>,
-    batch: Vec<DeliverySettlement>,
+    batch: Vec<PendingSettlement>,
 ) {
-    match ledger_write::write(shared, || shared.ledger.settle_deliveries(batch.clone())).await {
+    let settlements: Vec<_> = batch.iter().map(|pending| pending.settlement.clone()).collect();
+    let written = || shared.ledger.settle_deliveries(settlements.clone());
+    match ledger_write::write(shared, written).await {
         Ok(settled) => {
-            for (settlement, settled) in batch.iter().zip(settled) {
+            for (settlement, settled) in settlements.iter().zip(settled) {
                 count(shared, settlement, settled);
             }
         }
         Err(LedgerError::Damaged(error) | LedgerError::Sealed(error)) if batch.len() > 1 => {
             // One of them may be at fault, and the others are not.
             tracing::warn!(error, "deliveries are settled one by one");
-            for settlement in &batch {
+            for settlement in &settlements {
                 let alone = || shared.ledger.settle_deliveries(vec![settlement.clone()]);
                 match ledger_write::write(shared, alone).await {
                     Ok(settled) => {
@@ -77,9 +86,9 @@ pub(super) async fn step<S: DeliveryTransport>(
         }
         Err(error) => complain(&error),
     }
-    for settlement in &batch {
-        shared.traffic().settled(settlement.receiver);
-        shared.in_flight.leave(settlement.lease);
+    for pending in &batch {
+        shared.traffic().settled(pending.receiver);
+        shared.in_flight.leave(pending.settlement.lease());
     }
     shared.made_room();
 }
@@ -96,28 +105,21 @@ fn count<S: DeliveryTransport>(
     settlement: &DeliverySettlement,
     settled: DeliverySettled,
 ) {
-    let webhook_id = &*settlement.message;
-    let outcome = match (&settlement.next, settled) {
-        (_, DeliverySettled::Stale) => {
-            return tracing::debug!(
-                webhook_id,
-                "not settled: another node has claimed the delivery"
-            );
+    // A delivery that went back has no outcome yet.
+    let Some(attempt) = settlement.attempt() else { return };
+    let webhook_id = &*attempt.message;
+    if settled == DeliverySettled::Stale {
+        return tracing::debug!(webhook_id, "not settled: another node has claimed the delivery");
+    }
+    match attempt.decision {
+        DeliveryDecision::Over(ScheduleEnd::Delivered) => counted("delivered"),
+        DeliveryDecision::Over(ScheduleEnd::Exhausted) => {
+            given_up(shared, webhook_id, attempt.receiver, "exhausted");
         }
-        (DeliveryNext::Settled(_, DeliveryDecision::Over(ScheduleEnd::Delivered)), _) => {
-            "delivered"
+        DeliveryDecision::Over(ScheduleEnd::Gone) => {
+            given_up(shared, webhook_id, attempt.receiver, "gone");
         }
-        (DeliveryNext::Settled(_, DeliveryDecision::Over(ScheduleEnd::Exhausted)), _) => {
-            "exhausted"
-        }
-        (DeliveryNext::Settled(_, DeliveryDecision::Over(ScheduleEnd::Gone)), _) => "gone",
-        (DeliveryNext::Settled(_, DeliveryDecision::Again { .. }) | DeliveryNext::Back(_), _) => {
-            return;
-        }
-    };
-    match outcome {
-        "delivered" => counted(outcome),
-        _ => given_up(shared, webhook_id, settlement.receiver, outcome),
+        DeliveryDecision::Again { .. } => {}
     }
 }
 

@@ -155,7 +155,7 @@ impl Office {
 
     fn parts(
         &mut self,
-    ) -> (Arc<WebhookState<Pretender>>, mpsc::UnboundedReceiver<DeliverySettlement>) {
+    ) -> (Arc<WebhookState<Pretender>>, mpsc::UnboundedReceiver<PendingSettlement>) {
         let sender = self.sender.take().unwrap();
         let (clock, tasks) = (self.clock.clone(), self.tasks.clone());
         WebhookState::new(self.ledger.clone(), sender, Self::settings(), clock, tasks)
@@ -311,7 +311,7 @@ fn settings_of(url: &str) -> SubscriptionSettings {
 /// Settles what has ended, as much as there is.
 async fn settled<S: DeliveryTransport>(
     shared: &WebhookState<S>,
-    ends: &mut mpsc::UnboundedReceiver<DeliverySettlement>,
+    ends: &mut mpsc::UnboundedReceiver<PendingSettlement>,
     count: usize,
 ) {
     let mut batch = Vec::new();
@@ -344,7 +344,7 @@ async fn what_is_due_is_sent_and_its_end_written_down() {
 /// The webhooks of an office that has taken one message, so that it is known to be quick,
 /// and its outbox.
 async fn quick_office()
--> (Office, Subscription, Arc<WebhookState<Pretender>>, mpsc::UnboundedReceiver<DeliverySettlement>)
+-> (Office, Subscription, Arc<WebhookState<Pretender>>, mpsc::UnboundedReceiver<PendingSettlement>)
 {
     let mut office = Office::open().await;
     let subscription = office.subscribe().await;
@@ -658,7 +658,7 @@ struct InHand {
     office: Office,
     subscription: Subscription,
     shared: Arc<WebhookState<Witness>>,
-    ends: mpsc::UnboundedReceiver<DeliverySettlement>,
+    ends: mpsc::UnboundedReceiver<PendingSettlement>,
     gate: watch::Sender<bool>,
     signed: watch::Receiver<Vec<Vec<bytes::Bytes>>>,
 }

@@ -66,14 +66,14 @@ pub use verbs::{
 };
 pub use watch::Watch;
 pub use webhooks::{
-    AttemptRecord, Cause, Change, Changed, Changing, ClaimedDeliveries, DeliveriesOf, Delivery,
-    DeliveryCounts, DeliveryEnd, DeliveryKey, DeliveryLane, DeliveryLease, DeliveryListing,
-    DeliveryNext, DeliveryPage, DeliverySettled, DeliverySettlement, DeliveryState, DeliveryWant,
-    DisabledFor, FirstCallback, Format, KeyKind, KeyOwner, LeasedDelivery, Message, NewCallbacks,
-    NewKey, NewSubscription, NoSubscriptionId, Owners, PrunedDeliveries, PublishedKey, Receiver,
-    Redelivered, ReplayStep, Replayed, Rotated, Rotation, Scribe, Selected, SigningKey, Subscribed,
-    Subscription, SubscriptionId, SubscriptionListing, SubscriptionSettings, SubscriptionState,
-    USED,
+    AttemptRecord, AttemptSettlement, Cause, Change, Changed, Changing, ClaimedDeliveries,
+    DeliveriesOf, Delivery, DeliveryCounts, DeliveryEnd, DeliveryKey, DeliveryLane, DeliveryLease,
+    DeliveryListing, DeliveryPage, DeliverySettled, DeliverySettlement, DeliveryState,
+    DeliveryWant, DisabledFor, FirstCallback, Format, KeyKind, KeyOwner, LeasedDelivery, Message,
+    NewCallbacks, NewKey, NewSubscription, NoSubscriptionId, Owners, PrunedDeliveries,
+    PublishedKey, Receiver, Redelivered, ReplayStep, Replayed, Rotated, Rotation, Scribe, Selected,
+    SigningKey, Subscribed, Subscription, SubscriptionId, SubscriptionListing,
+    SubscriptionSettings, SubscriptionState, USED,
 };
 
 use cloakroom_domain::operation::{BodyKey, Event, Lane, NewOperation, Status, Verdict};

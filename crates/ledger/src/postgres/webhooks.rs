@@ -28,7 +28,8 @@ use crate::webhooks::sql::{
 use crate::webhooks::subscribers::Subscribers;
 use crate::webhooks::unread::HandedDelivery;
 use crate::webhooks::{
-    AttemptRecord, ClaimedDeliveries, DeliveryKey, DeliveryLease, DeliverySettlement, DeliveryWant,
+    AttemptSettlement, ClaimedDeliveries, DeliveryKey, DeliveryLease, DeliverySettlement,
+    DeliveryWant,
 };
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::sealer::Sealer;
@@ -305,21 +306,20 @@ impl SqlTransaction for PgTransaction {
         batch: &[DeliverySettlement],
         version: i64,
     ) -> Result<Option<Vec<DeliveryKey>>, LedgerError> {
-        let mut batch: Vec<_> = batch.iter().collect();
-        batch.sort_unstable_by_key(|settlement| settlement.lease.delivery);
-        let all =
-            || batch.iter().filter_map(|settlement| Some((*settlement, settlement.delivered()?)));
-        let numbers = |of: fn(&DeliverySettlement, &AttemptRecord) -> i64| {
-            all().map(|(settlement, record)| of(settlement, record)).collect::<Vec<_>>()
+        let mut batch: Vec<_> = batch.iter().filter_map(DeliverySettlement::delivered).collect();
+        batch.sort_unstable_by_key(|attempt| attempt.lease.delivery);
+        let numbers = |of: fn(&AttemptSettlement) -> i64| {
+            batch.iter().map(|attempt| of(attempt)).collect::<Vec<_>>()
         };
-        let statuses: Vec<_> = all().map(|(_, record)| record.status.map(i64::from)).collect();
+        let statuses: Vec<_> =
+            batch.iter().map(|attempt| attempt.record.status.map(i64::from)).collect();
         let values = Values::default()
-            .with(numbers(|settlement, _| settlement.lease.delivery.0))
-            .with(numbers(|settlement, _| settlement.lease.token))
+            .with(numbers(|attempt| attempt.lease.delivery.0))
+            .with(numbers(|attempt| attempt.lease.token))
             .with(version)
-            .with(numbers(|settlement, _| settlement.at.as_micros()))
-            .with(numbers(|_, record| record.at.as_micros()))
-            .with(numbers(|_, record| as_micros(record.took)))
+            .with(numbers(|attempt| attempt.at.as_micros()))
+            .with(numbers(|attempt| attempt.record.at.as_micros()))
+            .with(numbers(|attempt| as_micros(attempt.record.took)))
             .with(statuses);
         let rows = Self::rows(self, DELIVERED, values).await?;
         let keys = rows.iter().map(|row| Ok(DeliveryKey(number(row, "delivery")?)));

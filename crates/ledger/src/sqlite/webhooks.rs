@@ -174,14 +174,14 @@ impl SqlTransaction for SqliteTransaction {
         _version: i64,
     ) -> Result<Option<Vec<DeliveryKey>>, LedgerError> {
         let taken = self.writer.changes(SENT, batch, |settlement, values| {
-            values.put(settlement.lease.delivery.0).put(settlement.lease.token);
+            values.put(settlement.lease().delivery.0).put(settlement.lease().token);
         })?;
         let (mut ended, mut keys) = (Vec::with_capacity(batch.len()), Vec::new());
         for (settlement, _) in batch.iter().zip(taken).filter(|(_, taken)| *taken > 0) {
-            let Some(record) = settlement.delivered() else { continue };
-            let key = settlement.lease.delivery;
+            let Some(attempt) = settlement.delivered() else { continue };
+            let key = attempt.lease.delivery;
             keys.push(key);
-            ended.push(end_with(key, DeliveryEnd::Delivered, settlement.at, record));
+            ended.push(end_with(key, DeliveryEnd::Delivered, attempt.at, &attempt.record));
         }
         self.put(&ENDED, ended).await?;
         Ok(Some(keys))

@@ -148,18 +148,15 @@ fn end_of(leased: &LeasedDelivery, attempted: SendResult, at: Timestamp) -> Deli
         code: None,
         next_at,
     };
-    settled_as(leased, DeliveryNext::Settled(record, next), at)
-}
-
-fn settled_as(leased: &LeasedDelivery, next: DeliveryNext, at: Timestamp) -> DeliverySettlement {
-    DeliverySettlement {
+    DeliverySettlement::Attempted(AttemptSettlement {
         lease: leased.lease,
         receiver: leased.receiver,
         message: leased.message.clone(),
         topic: leased.topic,
-        next,
+        record,
+        decision: next,
         at,
-    }
+    })
 }
 
 const FAILED: SendResult = SendResult::Failed { status: Some(500), retry_after: None };

@@ -29,13 +29,14 @@ pub use heads::DeliveryLane;
 pub use subscribers::Owners;
 pub use subscriptions::USED;
 pub use verbs::{
-    AttemptRecord, Cause, Change, Changed, Changing, ClaimedDeliveries, DeliveriesOf, Delivery,
-    DeliveryCounts, DeliveryEnd, DeliveryKey, DeliveryLease, DeliveryListing, DeliveryNext,
-    DeliveryPage, DeliverySettled, DeliverySettlement, DeliveryState, DeliveryWant, DisabledFor,
-    FirstCallback, Format, KeyKind, KeyOwner, LeasedDelivery, Message, NewCallbacks, NewKey,
-    NewSubscription, NoSubscriptionId, PrunedDeliveries, PublishedKey, Receiver, Redelivered,
-    ReplayStep, Replayed, Rotated, Rotation, Scribe, Selected, SigningKey, Subscribed,
-    Subscription, SubscriptionId, SubscriptionListing, SubscriptionSettings, SubscriptionState,
+    AttemptRecord, AttemptSettlement, Cause, Change, Changed, Changing, ClaimedDeliveries,
+    DeliveriesOf, Delivery, DeliveryCounts, DeliveryEnd, DeliveryKey, DeliveryLease,
+    DeliveryListing, DeliveryPage, DeliverySettled, DeliverySettlement, DeliveryState,
+    DeliveryWant, DisabledFor, FirstCallback, Format, KeyKind, KeyOwner, LeasedDelivery, Message,
+    NewCallbacks, NewKey, NewSubscription, NoSubscriptionId, PrunedDeliveries, PublishedKey,
+    Receiver, Redelivered, ReplayStep, Replayed, Rotated, Rotation, Scribe, Selected, SigningKey,
+    Subscribed, Subscription, SubscriptionId, SubscriptionListing, SubscriptionSettings,
+    SubscriptionState,
 };
 
 use claim::ClaimDeliveries;

@@ -17,7 +17,7 @@ use super::subscribers::Standing;
 use super::subscriptions::{disable, next_version, tell};
 use super::unread::{Fate, UnreadDelivery};
 use super::verbs::{
-    AttemptRecord, DeliveryEnd, DeliveryKey, DeliveryLease, DeliveryNext, DeliverySettled,
+    AttemptRecord, AttemptSettlement, DeliveryEnd, DeliveryKey, DeliveryLease, DeliverySettled,
     DeliverySettlement, DisabledFor, Scribe, Subscription,
 };
 use crate::commit::transaction::{Transaction, on_either};
@@ -156,7 +156,7 @@ async fn settle_delivered<W: SqlTransaction + ?Sized>(
     }
     let index = writing.subscribers().index();
     let recovers = |settlement: &DeliverySettlement| {
-        let known = index.known(settlement.receiver);
+        let known = settlement.attempt().and_then(|attempt| index.known(attempt.receiver));
         known.is_some_and(|known| known.failing_since.is_some() || known.complained)
     };
     if batch.iter().any(recovers) {
@@ -166,7 +166,7 @@ async fn settle_delivered<W: SqlTransaction + ?Sized>(
         return Ok(None);
     };
     let taken: HashSet<_> = taken.into_iter().collect();
-    let how = |settlement: &DeliverySettlement| match taken.contains(&settlement.lease.delivery) {
+    let how = |settlement: &DeliverySettlement| match taken.contains(&settlement.lease().delivery) {
         true => DeliverySettled::Done,
         false => DeliverySettled::Stale,
     };
@@ -235,11 +235,11 @@ async fn settle<W: SqlTransaction + ?Sized>(
 ) -> Result<(Vec<DeliverySettled>, NewlyDue), LedgerError> {
     refresh(writing).await?;
     let index = writing.subscribers().index();
-    let leases: Vec<_> = batch.iter().map(|settlement| settlement.lease).collect();
+    let leases: Vec<_> = batch.iter().map(|settlement| settlement.lease()).collect();
     let taken = writing.take_sending(&leases).await?;
     let taken: HashMap<_, _> = taken.into_iter().map(|taken| (taken.lease, taken)).collect();
     let mut ends = Ends::default();
-    let settled = batch.iter().map(|settlement| match taken.get(&settlement.lease) {
+    let settled = batch.iter().map(|settlement| match taken.get(&settlement.lease()) {
         Some(taken) => {
             ends.add(settlement, taken);
             DeliverySettled::Done
@@ -251,7 +251,7 @@ async fn settle<W: SqlTransaction + ?Sized>(
     writing.put(&DUE, due).await?;
     writing.put(&ENDED, ended).await?;
     writing.put(&ATTEMPTS, attempts).await?;
-    let at = batch.iter().map(|settlement| settlement.at).max();
+    let at = batch.iter().filter_map(|it| it.attempt()).map(|attempt| attempt.at).max();
     let marked: Vec<_> = receivers
         .into_iter()
         .filter(|(receiver, seen)| seen.matters(*receiver, &index, at))
@@ -268,25 +268,22 @@ async fn settle<W: SqlTransaction + ?Sized>(
 
 impl Ends {
     fn add(&mut self, settlement: &DeliverySettlement, taken: &ReclaimedDelivery) {
-        let (delivery, receiver) = (settlement.lease.delivery, settlement.receiver);
-        match &settlement.next {
-            DeliveryNext::Back(due_at) => {
-                self.back(taken, *due_at);
+        let attempt = match settlement {
+            DeliverySettlement::Attempted(attempt) => attempt,
+            DeliverySettlement::Returned { due_at, .. } => return self.back(taken, *due_at),
+        };
+        let (delivery, record) = (attempt.lease.delivery, &attempt.record);
+        let seen = self.receivers.entry(attempt.receiver).or_default();
+        seen.speaks |= attempt.topic.is_of_operation();
+        match attempt.decision {
+            DeliveryDecision::Again { due_at, refusals } => {
+                self.attempts.push(attempt_row(delivery, record));
+                seen.fails(Failure::Fails);
+                self.again(taken, due_at, taken.attempts, i64::from(refusals));
             }
-            DeliveryNext::Settled(record, next) => {
-                let seen = self.receivers.entry(receiver).or_default();
-                seen.speaks |= settlement.topic.is_of_operation();
-                match next {
-                    DeliveryDecision::Again { due_at, refusals } => {
-                        self.attempts.push(attempt(delivery, record));
-                        seen.fails(Failure::Fails);
-                        self.again(taken, *due_at, taken.attempts, i64::from(*refusals));
-                    }
-                    DeliveryDecision::Over(ended) => {
-                        seen.over(*ended, settlement);
-                        self.ended.push(end_with(delivery, (*ended).into(), settlement.at, record));
-                    }
-                }
+            DeliveryDecision::Over(ended) => {
+                seen.over(ended, attempt);
+                self.ended.push(end_with(delivery, ended.into(), attempt.at, record));
             }
         }
     }
@@ -312,14 +309,14 @@ impl Ends {
 }
 
 impl Seen {
-    fn over(&mut self, ended: ScheduleEnd, settlement: &DeliverySettlement) {
+    fn over(&mut self, ended: ScheduleEnd, attempt: &AttemptSettlement) {
         match ended {
             ScheduleEnd::Delivered => self.took = true,
             ScheduleEnd::Gone => self.fails(Failure::Gone),
             ScheduleEnd::Exhausted => {
                 self.fails(Failure::Fails);
-                if settlement.topic.is_of_operation() {
-                    self.given_up.push(settlement.message.to_string());
+                if attempt.topic.is_of_operation() {
+                    self.given_up.push(attempt.message.to_string());
                 }
             }
         }
@@ -453,7 +450,7 @@ pub(crate) fn end_with(
 }
 
 /// An attempt that another one follows.
-fn attempt(delivery: DeliveryKey, record: &AttemptRecord) -> Params {
+fn attempt_row(delivery: DeliveryKey, record: &AttemptRecord) -> Params {
     Params::number(delivery.0)
         .and(i64::from(record.number))
         .at(record.at)

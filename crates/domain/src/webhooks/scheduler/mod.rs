@@ -279,7 +279,7 @@ impl<T> DeliveryScheduler<T> {
     }
 
     /// Lets first contacts without a quick answer go on without a slot.
-    fn hold_deliveries(&mut self, now: Timestamp) {
+    fn put_aside(&mut self, now: Timestamp) {
         while let Some(contact) = self.contacts.leave(self.limits.aside(), now) {
             self.frees(Responsiveness::Unknown, contact.again);
             if let Some(place) = self.places.get_mut(&contact.receiver) {

@@ -59,7 +59,7 @@ impl<T> DeliveryScheduler<T> {
         now: Timestamp,
     ) -> ClaimPlan {
         let mut plan = ClaimPlan::default();
-        self.hold_deliveries(now);
+        self.put_aside(now);
         let mut room = self.room();
         let mut turns = Self::merged(due);
         self.turns += 1;

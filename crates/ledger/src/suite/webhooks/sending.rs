@@ -17,7 +17,7 @@ async fn what_failed_is_due_again_and_whoever_was_overtaken_changes_nothing(plac
     assert_eq!(second[0].body, first[0].body);
     let late = ledger.settle_deliveries(vec![end_of(&first[0], SendResult::Taken, due)]).await;
     assert_eq!(late.unwrap(), [DeliverySettled::Stale]);
-    let back = settled_as(&second[0], DeliveryNext::Back(due), due);
+    let back = DeliverySettlement::Returned { lease: second[0].lease, due_at: due };
     assert_eq!(ledger.settle_deliveries(vec![back]).await.unwrap(), [DeliverySettled::Done]);
     let third = claimed(&ledger, due).await;
     assert_eq!(third[0].attempts, 2, "what was not sent does not count");
@@ -137,20 +137,21 @@ async fn a_receiver_that_only_fails_for_days_is_disabled(place: Place) {
     assert_eq!(found.failing_since, Some(START));
     let late = START + HOPELESS;
     let out = claimed(&ledger, late).await;
-    let exhausted = DeliverySettlement {
-        next: DeliveryNext::Settled(
-            AttemptRecord {
-                number: 2,
-                at: late,
-                took: SECOND,
-                status: None,
-                code: Some("timeout".to_owned()),
-                next_at: None,
-            },
-            DeliveryDecision::Over(ScheduleEnd::Exhausted),
-        ),
-        ..end_of(&out[0], FAILED, late)
+    let DeliverySettlement::Attempted(failed) = end_of(&out[0], FAILED, late) else {
+        panic!("it was attempted");
     };
+    let exhausted = DeliverySettlement::Attempted(AttemptSettlement {
+        record: AttemptRecord {
+            number: 2,
+            at: late,
+            took: SECOND,
+            status: None,
+            code: Some("timeout".to_owned()),
+            next_at: None,
+        },
+        decision: DeliveryDecision::Over(ScheduleEnd::Exhausted),
+        ..failed
+    });
     ledger.settle_deliveries(vec![exhausted]).await.unwrap();
     let found = ledger.subscription(None, whole.id).await.unwrap().unwrap();
     let failing = SubscriptionState::Disabled { at: late, why: DisabledFor::Failing };

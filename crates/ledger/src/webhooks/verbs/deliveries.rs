@@ -91,42 +91,61 @@ pub struct LeasedDelivery {
     pub deadline_at: Timestamp,
 }
 
-/// An attempt's end, ready to be committed.
+/// The outcome of a delivery that was handed out, ready to be committed.
 #[derive(Clone, Debug)]
-pub struct DeliverySettlement {
+pub enum DeliverySettlement {
+    /// An attempt was made.
+    Attempted(AttemptSettlement),
+    /// No attempt was made: as if the delivery had not been handed out.
+    Returned {
+        /// The right to settle.
+        lease: DeliveryLease,
+        /// When it is due again.
+        due_at: Timestamp,
+    },
+}
+
+/// An attempt that was made, with what the schedule decides.
+#[derive(Clone, Debug)]
+pub struct AttemptSettlement {
     /// The right to settle.
     pub lease: DeliveryLease,
-    /// To whom it went.
+    /// The receiver that it went to.
     pub receiver: ReceiverKey,
     /// `webhook-id`.
     pub message: Arc<str>,
-    /// What happened.
+    /// The topic of its event.
     pub topic: Topic,
-    /// What comes next.
-    pub next: DeliveryNext,
+    /// What is recorded of the attempt.
+    pub record: AttemptRecord,
+    /// What the schedule decides.
+    pub decision: DeliveryDecision,
     /// Now.
     pub at: Timestamp,
 }
 
 impl DeliverySettlement {
-    /// What was recorded of the attempt, where its receiver took it.
-    pub(crate) const fn delivered(&self) -> Option<&AttemptRecord> {
-        match &self.next {
-            DeliveryNext::Settled(record, DeliveryDecision::Over(ScheduleEnd::Delivered)) => {
-                Some(record)
-            }
-            _ => None,
+    /// The right to settle.
+    pub const fn lease(&self) -> DeliveryLease {
+        match self {
+            Self::Attempted(attempt) => attempt.lease,
+            Self::Returned { lease, .. } => *lease,
         }
     }
-}
 
-/// What comes after an attempt to deliver, or instead of one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DeliveryNext {
-    /// It was sent, and this is what the schedule says.
-    Settled(AttemptRecord, DeliveryDecision),
-    /// It was not sent: as if it had not been handed out, and due then.
-    Back(Timestamp),
+    /// The attempt, if one was made.
+    pub const fn attempt(&self) -> Option<&AttemptSettlement> {
+        match self {
+            Self::Attempted(attempt) => Some(attempt),
+            Self::Returned { .. } => None,
+        }
+    }
+
+    /// The attempt, if its receiver took the delivery.
+    pub(crate) fn delivered(&self) -> Option<&AttemptSettlement> {
+        let taken = DeliveryDecision::Over(ScheduleEnd::Delivered);
+        self.attempt().filter(|attempt| attempt.decision == taken)
+    }
 }
 
 /// What a settlement came to.

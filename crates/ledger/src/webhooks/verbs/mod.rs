@@ -5,10 +5,10 @@ mod messages;
 mod subscriptions;
 
 pub use deliveries::{
-    AttemptRecord, Cause, ClaimedDeliveries, DeliveriesOf, Delivery, DeliveryCounts, DeliveryEnd,
-    DeliveryKey, DeliveryLease, DeliveryListing, DeliveryNext, DeliveryPage, DeliverySettled,
-    DeliverySettlement, DeliveryState, DeliveryWant, LeasedDelivery, PrunedDeliveries, Redelivered,
-    ReplayStep, Replayed, Selected,
+    AttemptRecord, AttemptSettlement, Cause, ClaimedDeliveries, DeliveriesOf, Delivery,
+    DeliveryCounts, DeliveryEnd, DeliveryKey, DeliveryLease, DeliveryListing, DeliveryPage,
+    DeliverySettled, DeliverySettlement, DeliveryState, DeliveryWant, LeasedDelivery,
+    PrunedDeliveries, Redelivered, ReplayStep, Replayed, Selected,
 };
 pub use messages::{Format, Message, Scribe};
 pub use subscriptions::{
