@@ -23,11 +23,8 @@ pub(super) struct AdminClient {
     patience: Duration,
     /// Scheme and authority, without a `/` at the end.
     origin: String,
-    /// The path of the list of operations, and of that of the queues.
-    operations: String,
-    queues: String,
-    /// The path of the list of nodes.
-    nodes: String,
+    /// The prefix of the gateway's own resources, without a `/` at the end.
+    prefix: String,
 }
 
 /// Which gateway is meant.
@@ -80,9 +77,7 @@ impl AdminClient {
                 clock,
                 patience: PATIENCE,
                 origin: format!("http://{authority}"),
-                operations: format!("{}/operations", prefix.trim_end_matches('/')),
-                queues: format!("{}/queues", prefix.trim_end_matches('/')),
-                nodes: format!("{}/nodes", prefix.trim_end_matches('/')),
+                prefix: prefix.trim_end_matches('/').to_owned(),
             }),
             (Some("https"), ..) => Err(refused(
                 "the admin listener speaks plain http; reach a remote one through a tunnel, like \
@@ -102,7 +97,7 @@ impl AdminClient {
 
     /// How queues and upstreams stand.
     pub(super) async fn queues(&self) -> Result<Value, CommandError> {
-        json(self.done("GET", &self.queues).await?.body())
+        json(self.done("GET", &self.target("queues")).await?.body())
     }
 
     /// Pauses a queue or resumes it (`pause`, `resume`); how it stands then.
@@ -112,7 +107,7 @@ impl AdminClient {
             let says = format!("`{queue}` is no queue's name; `cloakroom queues` shows them");
             return Err(CommandError::Usage(says));
         }
-        let target = format!("{}/{queue}/{verb}", self.queues);
+        let target = self.target(&format!("queues/{queue}/{verb}"));
         json(self.done("POST", &target).await?.body())
     }
 
@@ -124,12 +119,12 @@ impl AdminClient {
 
     /// A page of the list.
     pub(super) async fn list(&self, query: &str) -> Result<Value, CommandError> {
-        json(self.done("GET", &format!("{}?{query}", self.operations)).await?.body())
+        json(self.done("GET", &self.target(&format!("operations?{query}"))).await?.body())
     }
 
     /// The nodes.
     pub(super) async fn nodes(&self) -> Result<Value, CommandError> {
-        json(self.done("GET", &self.nodes).await?.body())
+        json(self.done("GET", &self.target("nodes")).await?.body())
     }
 
     /// What a `links.next` leads to: its host is the gateway's idea of itself, which need
@@ -187,12 +182,12 @@ impl AdminClient {
 
     /// Another resource of the gateway's, as JSON.
     pub(super) async fn look(&self, resource: &str) -> Result<Value, CommandError> {
-        json(self.done("GET", &self.beside(resource)).await?.body())
+        json(self.done("GET", &self.target(resource)).await?.body())
     }
 
     /// Has something else done.
     pub(super) async fn have_done(&self, resource: &str) -> Result<Value, CommandError> {
-        json(self.done("POST", &self.beside(resource)).await?.body())
+        json(self.done("POST", &self.target(resource)).await?.body())
     }
 
     /// Asks for something with a body, of which no answer but success will do.
@@ -203,17 +198,17 @@ impl AdminClient {
         body: &Value,
     ) -> Result<Response<Bytes>, CommandError> {
         let body = Bytes::from(body.to_string());
-        let answer = self.sent(method, &self.beside(resource), body).await?;
+        let answer = self.sent(method, &self.target(resource), body).await?;
         if answer.status().is_success() { Ok(answer) } else { Err(refusal(&answer)) }
     }
 
-    fn beside(&self, resource: &str) -> String {
-        let prefix = self.operations.trim_end_matches("/operations");
-        format!("{prefix}/{resource}")
+    /// The path of one of the gateway's own resources.
+    fn target(&self, resource: &str) -> String {
+        format!("{}/{resource}", self.prefix)
     }
 
     fn path(&self, which: &str, resource: &str) -> Result<String, CommandError> {
-        Ok(format!("{}/{}/{resource}", self.operations, name_in(which)?))
+        Ok(self.target(&format!("operations/{}/{resource}", name_in(which)?)))
     }
 
     async fn done(&self, method: &str, target: &str) -> Result<Response<Bytes>, CommandError> {
