@@ -1,4 +1,4 @@
-//! Binding a listening socket, and the advice where that fails.
+//! The bind of a listening socket, and the advice if it fails.
 //!
 //! Owns the messages for an address that cannot be listened on: each kind of error has its own
 //! advice.

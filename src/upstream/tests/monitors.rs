@@ -1,4 +1,4 @@
-//! Which monitors are followed, and how they are stored.
+//! The choice of monitors to follow, and their stored form.
 
 use http::StatusCode;
 use http::uri::PathAndQuery;

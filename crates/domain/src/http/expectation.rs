@@ -1,4 +1,4 @@
-//! How a request is answered: the table of `Expect` and `Prefer`.
+//! The form of an answer: the table of `Expect` and `Prefer`.
 //!
 //! Owns the decision between at once, after a wait, and with the upstream's own answer.
 //! The invariants: `Expect` is a must and wins over `Prefer`, which is a may; what is
