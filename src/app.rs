@@ -539,3 +539,8 @@ fn console(
 pub fn openapi() -> &'static str {
     api::openapi::document()
 }
+
+/// The same of a gateway with this configuration.
+pub fn openapi_of(config: &Config) -> String {
+    api::openapi::configured_document(config)
+}

@@ -3,7 +3,8 @@
 use axum::response::Response;
 use http::StatusCode;
 
-use super::extract::OperationPath;
+use super::extract::{GONE, NO_OPERATION, OperationPath, ticket};
+use super::openapi::{Description, Reply, Tag};
 use super::{Problem, accepted, response};
 use cloakroom_ledger::{Canceled, Freeing};
 
@@ -19,4 +20,13 @@ pub(super) async fn cancel(found: OperationPath) -> Result<Response, Problem> {
         Canceled::TooLate(status) => Err(Problem::ended(status)),
         Canceled::Unknown => Err(Problem::no_such_operation()),
     }
+}
+
+pub(super) fn description() -> Description {
+    let summary = "Cancel an operation, and keep its document";
+    Description::new(Tag::Operations, "cancelOperation", summary)
+        .at([ticket()])
+        .replies(200, Reply::document("Canceled."))
+        .replies(202, Reply::pending("It runs; its upstream connection is being dropped."))
+        .refuses(&[NO_OPERATION, (409, "It had already succeeded or failed."), GONE])
 }

@@ -3,7 +3,8 @@
 use axum::response::Response;
 use http::StatusCode;
 
-use super::extract::OperationPath;
+use super::extract::{GONE, NO_OPERATION, OperationPath, ticket};
+use super::openapi::{Description, Reply, Tag};
 use super::{Problem, accepted, response};
 use cloakroom_ledger::{Canceled, Freeing};
 
@@ -24,4 +25,13 @@ pub(super) async fn delete(found: OperationPath) -> Result<Response, Problem> {
         }
         Canceled::Unknown => Err(Problem::no_such_operation()),
     }
+}
+
+pub(super) fn description() -> Description {
+    let summary = "Cancel an operation, and free its request and result";
+    Description::new(Tag::Operations, "deleteOperation", summary)
+        .at([ticket()])
+        .replies(202, Reply::pending("It runs; its upstream connection is being dropped."))
+        .replies(204, Reply::empty("Freed."))
+        .refuses(&[NO_OPERATION, GONE])
 }

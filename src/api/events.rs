@@ -7,11 +7,13 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::extract::OperationPath;
+use super::extract::{NO_OPERATION, OperationPath, ticket};
 use super::negotiation::ResponseForm;
+use super::openapi::{Description, Reply, Tag, header, query, text};
 use super::{Problem, live, response};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::Event;
+use serde_json::json;
 
 /// The most events of one answer.
 const PAGE: u32 = 1000;
@@ -114,4 +116,18 @@ fn after(query: Option<&str>) -> Result<u32, Problem> {
     text.parse().map_err(|_| {
         Problem::malformed_parameter("after", "after is the sequence number of an event")
     })
+}
+
+pub(super) fn description() -> Description {
+    let number = json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX });
+    let timeline = Reply::json::<Timeline>("What happened.").or_live_events().with(&["Vary"]);
+    Description::new(Tag::Operations, "listEvents", "The timeline, as JSON or live")
+        .at([ticket()])
+        .asks([
+            query("after", "Only events behind this number.", number),
+            header("Last-Event-ID", "As after, for live events.", text()),
+        ])
+        .replies(200, timeline)
+        .replies(204, Reply::empty("The terminal event has been read."))
+        .refuses(&[NO_OPERATION])
 }

@@ -10,11 +10,13 @@ use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;
 
 use super::accepted::MonitorPointer;
+use super::openapi::{Refusal, in_path};
 use super::{Api, Caller, Document, Peer, Problem, origin, principal_of};
 use cloakroom_domain::http::links::Links;
 use cloakroom_domain::operation::Status;
 use cloakroom_domain::{OperationId, Timestamp};
 use cloakroom_ledger::Operation;
+use serde_json::Value;
 
 /// The state that all resources of one listener share.
 #[derive(Clone)]
@@ -175,3 +177,17 @@ pub(super) async fn path_parameter(parts: &mut Parts, name: &str) -> Option<Stri
     let mut found = parameters.iter().filter(|(own, _)| *own == name);
     found.next().map(|(_, value)| value.to_owned())
 }
+
+/// The ticket, as a parameter of the path.
+pub(super) fn ticket() -> Value {
+    let says = "The ticket, as it stands in the 202's Location; operators may use the id.";
+    in_path("ticket", says, NAME)
+}
+
+/// A ticket, an id, a token or the name of a queue, as a pattern.
+pub(super) const NAME: &str = "^[0-9A-Za-z-]+$";
+/// How a request is refused whose path names no operation of the caller's.
+pub(super) const NO_OPERATION: Refusal =
+    (404, "No such operation, or it belongs to another principal.");
+/// How it is refused once what it asks for was freed or has expired.
+pub(super) const GONE: Refusal = (410, "Request and result were freed.");

@@ -11,6 +11,7 @@ use http::header::CONTENT_TYPE;
 use serde_json::{Map, Value};
 
 use super::extract::ApiState;
+use super::openapi::Refusal;
 use super::{Problem, json};
 
 /// The longest body, in octets.
@@ -140,6 +141,11 @@ impl JsonObject {
 fn wrong(name: &str, right: &str) -> Problem {
     Problem::malformed_body(Some(name), format!("{name} has to be {right}"))
 }
+
+/// How a body is refused that is longer than may be.
+pub(super) const TOO_LARGE: Refusal = (413, "The body is too large.");
+/// How a body is refused that is not announced as JSON.
+pub(super) const NO_JSON: Refusal = (415, "The body is not announced as JSON.");
 
 #[cfg(test)]
 mod tests {

@@ -10,10 +10,13 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::extract::{ApiState, RequestContext, Side};
+use super::openapi::{Description, Reply, Tag, query, text};
 use super::{Caller, Document, Problem, origin, response};
 use crate::config::PrincipalRule;
+use cloakroom_domain::operation::Status;
 use cloakroom_domain::{OperationId, Timestamp};
 use cloakroom_ledger::Listing;
+use serde_json::json;
 
 const USUAL: usize = 50;
 const MOST: usize = 200;
@@ -135,10 +138,37 @@ fn instant(text: &str) -> Option<Timestamp> {
     Some(Timestamp::from_micros(instant.as_microsecond()))
 }
 
+pub(super) fn description() -> Description {
+    let instant = || json!({ "type": "string", "format": "date-time" });
+    let statuses: Vec<&str> = Status::ALL.iter().map(|status| status.as_str()).collect();
+    let limit = json!({ "type": "integer", "minimum": 1, "maximum": MOST, "default": USUAL });
+    Description::new(Tag::Operations, "listOperations", "List and search one's own operations")
+        .asks([
+            query("status", "In this state.", json!({ "type": "string", "enum": statuses })),
+            query(
+                "unknown",
+                "Whose outcome is unknown, without a verdict.",
+                json!({ "type": "string", "enum": ["true"] }),
+            ),
+            query("route", "Of this route.", text()),
+            query("queue", "In this queue.", text()),
+            query("tag", "With this tag.", text()),
+            query("since", "Accepted at or after.", instant()),
+            query("until", "Accepted before.", instant()),
+            query(
+                "before",
+                "Older than the operation with this id.",
+                json!({ "type": "string", "format": "uuid" }),
+            ),
+            query("limit", "How many at most.", limit),
+        ])
+        .replies(200, Reply::json::<List>("A page, newest first."))
+        .refuses(&[(404, "Not offered here: nothing tells callers apart.")])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cloakroom_domain::operation::Status;
 
     #[test]
     fn filters_are_read() {

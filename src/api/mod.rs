@@ -34,6 +34,7 @@ mod result;
 mod retry;
 pub mod retry_after;
 mod router;
+mod row;
 mod serial;
 mod status;
 mod tree;

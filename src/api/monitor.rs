@@ -10,8 +10,9 @@ use axum::response::Response;
 use http::header::{ETAG, HeaderMap, LOCATION, VARY};
 use http::{HeaderValue, StatusCode};
 
-use super::extract::OperationPath;
+use super::extract::{GONE, NO_OPERATION, OperationPath, ticket};
 use super::negotiation::{ResponseForm, has};
+use super::openapi::{Description, PENDING_FIELDS, Reply, Tag, header, text};
 use super::{Problem, accepted, live, response};
 use cloakroom_domain::http::expectation::monitor_wait;
 use cloakroom_domain::http::location::{own_path, public};
@@ -107,4 +108,39 @@ async fn until_final(found: OperationPath, wait: Duration) -> Result<OperationPa
         () = api.tasks.draining() => {}
     }
     found.again().await
+}
+
+pub(super) fn description() -> Description {
+    const SHOWN: [&str; 2] = ["Vary", "Preference-Applied"];
+    let summary = "The monitor: 202 while pending, 303 when finished";
+    Description::new(Tag::Operations, "getMonitor", summary)
+        .with_head("checkMonitor")
+        .at([ticket()])
+        .asks([
+            header("Prefer", "wait=N: held until it finishes, 45 s at most.", text()),
+            header("If-None-Match", "The ETag of an earlier answer.", text()),
+            header("Last-Event-ID", "The id of the last live event that was read.", text()),
+        ])
+        .replies(
+            200,
+            Reply::document("The document or live events, where Accept names them.")
+                .or_live_events()
+                .with(&SHOWN),
+        )
+        .replies(202, Reply::pending("Still pending.").with(&["ETag"]).with(&SHOWN))
+        .replies(204, Reply::empty("The terminal event has been read."))
+        .replies(
+            303,
+            Reply::empty("Finished: Location names the result, or what the upstream created.")
+                .with(&["Location", "Operation-Location", "Operation-Id"])
+                .with(&SHOWN),
+        )
+        .replies(
+            304,
+            Reply::empty("Still pending, and nothing has changed.")
+                .with(&PENDING_FIELDS)
+                .with(&["ETag"])
+                .with(&SHOWN),
+        )
+        .refuses(&[NO_OPERATION, GONE])
 }

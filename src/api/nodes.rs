@@ -9,6 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::extract::RequestContext;
+use super::openapi::{Description, Reply, Tag};
 use super::{Problem, response};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::fleet::NodeHealth;
@@ -80,4 +81,10 @@ pub(super) async fn show(context: RequestContext) -> Result<Response, Problem> {
     let rows = context.api.ledger.nodes().await?;
     let nodes = rows.into_iter().map(|row| NodeDocument::of(row, now)).collect();
     Ok(response::json(StatusCode::OK, response::JSON_TYPE, &Nodes { nodes }))
+}
+
+pub(super) fn description() -> Description {
+    Description::new(Tag::Ledger, "listNodes", "List the nodes that share the ledger")
+        .replies(200, Reply::json::<Nodes>("The nodes, the latest start first."))
+        .refuses(&[(404, "Only the admin listener has it.")])
 }

@@ -7,10 +7,11 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequestParts, State};
 use axum::response::Response;
 use http::{Request, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::extract::{ApiState, path_parameter};
-use super::{Problem, json, response};
+use super::extract::{ApiState, NAME, path_parameter, ticket};
+use super::openapi::{Description, Reply, Tag, in_path};
+use super::{Problem, json as strict_json, response};
 use cloakroom_domain::OperationId;
 use cloakroom_ledger::{ProgressReport, Progressed};
 
@@ -63,7 +64,7 @@ type ReportBody = (Option<u8>, Option<String>);
 
 fn read(octets: &[u8]) -> Result<ReportBody, Problem> {
     let form = "send a JSON object such as {\"percentComplete\":40,\"message\":\"four of ten\"}";
-    let Value::Object(members) = json::read(octets)? else {
+    let Value::Object(members) = strict_json::read(octets)? else {
         return Err(Problem::malformed_body(None, form));
     };
     let percent = match members.get("percentComplete") {
@@ -94,6 +95,35 @@ fn percent(value: &Value) -> Result<u8, Problem> {
 fn shown(text: &str) -> String {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().map(plain).take(LONGEST_MESSAGE).collect()
+}
+
+pub(super) fn description() -> Description {
+    described("reportProgress").at([ticket(), in_path("token", "Serves one attempt.", NAME)])
+}
+
+/// The same under another id, for the callback of an upstream.
+pub(super) fn described(id: &str) -> Description {
+    Description::new(Tag::Operations, id, "Report the progress of an attempt")
+        .takes(true, "Progress", schema())
+        .replies(204, Reply::empty("Taken; at most one a second is kept."))
+        .refuses(&[
+            (404, "The token was not made for this operation."),
+            (409, "The attempt is over."),
+            (413, "The report is too large."),
+        ])
+        .open()
+}
+
+/// A report, as a schema.
+fn schema() -> Value {
+    json!({
+        "type": "object",
+        "anyOf": [{ "required": ["percentComplete"] }, { "required": ["message"] }],
+        "properties": {
+            "percentComplete": { "type": "number", "minimum": 0, "maximum": 100 },
+            "message": { "type": "string", "description": "200 characters of it are kept." },
+        },
+    })
 }
 
 #[cfg(test)]

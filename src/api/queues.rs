@@ -6,11 +6,14 @@ use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::extract::RequestContext;
+use super::extract::{NAME, RequestContext};
+use super::openapi::{Description, Reply, Tag, in_path};
 use super::queue_status::{
     Backlog, QueueStatus, QueueStatusReport, ReadQueueStatus, UpstreamStatus,
 };
 use super::{Problem, response};
+use axum::Extension;
+use axum::extract::Path;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::breaker::BreakerPhase;
 use cloakroom_ledger::Pausing;
@@ -99,18 +102,34 @@ enum BreakerState {
 }
 
 pub(super) async fn show(
-    look: ReadQueueStatus,
+    Extension(look): Extension<ReadQueueStatus>,
     _visit: RequestContext,
 ) -> Result<Response, Problem> {
     let list = QueueList::of(&look().await?);
     Ok(response::json(StatusCode::OK, response::JSON_TYPE, &list))
 }
 
-/// Pauses a queue, or resumes it, on every node of the ledger.
 pub(super) async fn pause(
-    look: ReadQueueStatus,
     context: RequestContext,
+    Path(queue): Path<String>,
+    Extension(look): Extension<ReadQueueStatus>,
+) -> Result<Response, Problem> {
+    set_paused(&context, queue, look, true).await
+}
+
+pub(super) async fn resume(
+    context: RequestContext,
+    Path(queue): Path<String>,
+    Extension(look): Extension<ReadQueueStatus>,
+) -> Result<Response, Problem> {
+    set_paused(&context, queue, look, false).await
+}
+
+/// Pauses a queue, or resumes it, on every node of the ledger.
+async fn set_paused(
+    context: &RequestContext,
     queue: String,
+    look: ReadQueueStatus,
     paused: bool,
 ) -> Result<Response, Problem> {
     let named =
@@ -191,6 +210,30 @@ impl BreakerDocument {
         let text = |at: Option<Timestamp>| at.map(Timestamp::rfc3339);
         Self { state, since: text(since), next_probe_at: text(next) }
     }
+}
+
+pub(super) fn description() -> Description {
+    let summary = "How queues and upstreams stand";
+    Description::new(Tag::Queues, "listQueues", summary)
+        .replies(200, Reply::json::<QueueList>("Queues and upstreams, by name."))
+        .refuses(&[(404, "On the public listener.")])
+}
+
+pub(super) fn pause_description() -> Description {
+    let summary = "Begin nothing of a queue, on any node of the ledger";
+    of_one(Description::new(Tag::Queues, "pauseQueue", summary))
+}
+
+pub(super) fn resume_description() -> Description {
+    of_one(Description::new(Tag::Queues, "resumeQueue", "Go on with a queue where it was"))
+        .refuses(&[(409, "This node's configuration pauses it.")])
+}
+
+fn of_one(description: Description) -> Description {
+    description
+        .at([in_path("queue", "The queue's name.", NAME)])
+        .replies(200, Reply::json::<QueueDocument>("The queue as it stands now."))
+        .refuses(&[(404, "There is no such queue, or this is the public listener.")])
 }
 
 #[cfg(test)]

@@ -8,8 +8,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::extract::RequestContext;
+use super::openapi::{Description, Reply, Tag, query};
 use super::{Problem, response};
 use cloakroom_domain::reconcile::{DiscrepancyReport, ReconcileFinding};
+use serde_json::json;
 
 /// The report of a reconciliation.
 #[derive(Debug, Serialize, ToSchema)]
@@ -73,4 +75,12 @@ fn is_dry_run(query: &str) -> Result<bool, Problem> {
         dry_run = value.parse().map_err(|_| refused())?;
     }
     Ok(dry_run)
+}
+
+pub(super) fn description() -> Description {
+    let summary = "Look for what does not add up and repair what is safe";
+    Description::new(Tag::Ledger, "reconcileLedger", summary)
+        .asks([query("dry-run", "Only look.", json!({ "type": "boolean" }))])
+        .replies(200, Reply::json::<ReconcileReport>("What was found."))
+        .refuses(&[(404, "On the public listener.")])
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::extract::RequestContext;
+use super::openapi::{Description, Reply, Tag, query, text};
 use super::{Problem, response};
 use cloakroom_domain::Timestamp;
 use cloakroom_ledger::{NoCursor, ResealCursor, Resealed};
@@ -126,6 +127,19 @@ fn walk(query: &str) -> Result<Option<ResealWalk>, Problem> {
         walk = Some(value.parse().map_err(|_| refused("give the `next` of an answer"))?);
     }
     Ok(walk)
+}
+
+pub(super) fn description() -> Description {
+    let summary =
+        "Seal anew what lies open or under an earlier key, a part of the ledger at a time";
+    Description::new(Tag::Ledger, "resealSecrets", summary)
+        .asks([query("after", "Go on where the answer before ended: its `next`.", text())])
+        .replies(200, Reply::json::<ResealReport>("What the part came to."))
+        .refuses(&[
+            (400, "This is no place to go on."),
+            (404, "On the public listener."),
+            (409, "No key is set."),
+        ])
 }
 
 #[cfg(test)]

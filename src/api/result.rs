@@ -8,8 +8,9 @@ use axum::response::Response;
 use http::header::{self, HeaderMap, HeaderName};
 use http::{HeaderValue, Method, StatusCode};
 
-use super::extract::OperationPath;
+use super::extract::{GONE, NO_OPERATION, OperationPath, ticket};
 use super::negotiation::has;
+use super::openapi::{Description, Reply, Tag, header as field, text};
 use super::range::{BodyRange, wanted};
 use super::{Problem, accepted, recorded_response, response};
 use cloakroom_domain::http::{hygiene, relocation};
@@ -143,6 +144,42 @@ fn replayed_fields(found: &OperationPath, answer: &KeptAnswer) -> HeaderMap {
     response::set(&mut fields, response::OPERATION_ID, id.to_string());
     response::set(&mut fields, response::OPERATION_LOCATION, found.context.links(id).status());
     fields
+}
+
+/// The recorded answer and its refusals. A recorded error has its own status, and may share it
+/// with a refusal of the gateway's: `Gateway-Origin` and `Upstream-Status` tell them apart.
+pub(super) fn description() -> Description {
+    let recorded = |says: &str| {
+        Reply::empty(says)
+            .with(&["Upstream-Status", "Operation-Id", "Operation-Location"])
+            .with(&["X-Content-Type-Options", "Content-Security-Policy"])
+    };
+    let whole = |says: &str| recorded(says).with(&["ETag", "Accept-Ranges"]);
+    Description::new(Tag::Operations, "getResult", "The recorded answer")
+        .at([ticket()])
+        .asks([
+            field("Range", "One range of octets; anything else is ignored.", text()),
+            field("If-Range", "The ETag of what the client has in part.", text()),
+            field("If-None-Match", "The ETag of what the client has.", text()),
+        ])
+        .refuses(&[
+            NO_OPERATION,
+            (409, "The operation was canceled."),
+            GONE,
+            (416, "Beyond the end."),
+            (424, "No answer of the upstream's, or one that clients would act on."),
+        ])
+        .each_refusal(|reply| reply.or_anything().with(&["Upstream-Status"]))
+        .replies(200, whole("The recorded answer.").or_anything())
+        .replies(202, Reply::pending("Still pending."))
+        .replies(204, recorded("The recorded answer has no content."))
+        .replies(
+            206,
+            whole("A range of the recorded answer.").with(&["Content-Range"]).or_anything(),
+        )
+        .replies(304, whole("The client has it."))
+        .replies_in("4XX", recorded("The recorded error.").or_anything())
+        .replies_in("5XX", recorded("The recorded error.").or_anything())
 }
 
 #[cfg(test)]

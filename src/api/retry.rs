@@ -11,8 +11,9 @@ use std::sync::Arc;
 use axum::response::Response;
 
 use super::accepted::{AcceptedReply, accepted};
-use super::extract::OperationPath;
-use super::json_object::JsonObject;
+use super::extract::{GONE, NO_OPERATION, OperationPath, ticket};
+use super::json_object::{JsonObject, TOO_LARGE};
+use super::openapi::{Description, Reply, Tag};
 use super::{Api, Document, Problem};
 use cloakroom_domain::OperationId;
 use cloakroom_domain::http::idempotency::sent_octets;
@@ -20,6 +21,7 @@ use cloakroom_domain::operation::{
     BodyKey, Lane, ManualRetry, NewOperation, OperationBody, Policy, Work,
 };
 use cloakroom_ledger::{Accepted, LedgerError, Operation, Piece, Promised};
+use serde_json::json;
 
 pub(super) async fn retry(
     found: OperationPath,
@@ -110,4 +112,23 @@ async fn copied(api: &Api, work: Work) -> Result<Work, Problem> {
         request.body = OperationBody::Chunked { key: copy, length };
     }
     Ok(Work::Call(request))
+}
+
+pub(super) fn description() -> Description {
+    let says = "Retry it although an earlier retry waits, runs or has succeeded.";
+    let body = json!({
+        "type": "object", "additionalProperties": false,
+        "properties": { "again": { "type": "boolean", "default": false, "description": says } },
+    });
+    Description::new(Tag::Operations, "retryOperation", "Repeat a finished operation")
+        .at([ticket()])
+        .takes_json(false, body)
+        .replies(202, Reply::accepted("The successor is accepted."))
+        .refuses(&[
+            NO_OPERATION,
+            (409, "It has not ended, or an earlier retry of it has not failed."),
+            GONE,
+            TOO_LARGE,
+            (415, "The body is no JSON."),
+        ])
 }

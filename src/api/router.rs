@@ -1,19 +1,17 @@
-//! The routers of the public and the admin listener. Paths are those behind the prefix.
+//! The routers of the public and the admin listener: one row for each endpoint.
 //!
 //! Owns 404 and 405 beneath the prefix. Where callers are told apart, those too are for
 //! a caller with a principal, except where the token in the path is the credential.
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderValue, StatusCode};
+use axum::{Extension, Router};
 
 use super::extract::{ApiState, RequestContext, Side};
+use super::openapi::Paths;
 use super::queue_status::ReadQueueStatus;
-use super::{Api, Problem, response, webhooks};
+use super::row::{self, Row, get, post};
+use super::{Api, Problem, webhooks};
 use super::{
     cancel, delete, events, list, monitor, nodes, openapi, progress, queues, reconcile, reseal,
     result, retry, serial, status, tree, verdict,
@@ -31,43 +29,62 @@ pub fn is_resource(rest: &str) -> bool {
 
 /// The resources of the public listener.
 pub fn public_router(api: Api) -> Router {
-    let router = shared().route("/operations/{ticket}/progress/{token}", post(progress::report));
-    finished(router, api, Side::Public)
+    finished(row::routed(public_rows()), api, Side::Public)
 }
 
 /// The resources of the admin listener: the same for operators, and what is only theirs.
 pub fn operators_router(api: Api, look: ReadQueueStatus) -> Router {
-    let router = shared()
-        .route("/operations/{ticket}/retry", post(retry::retry))
-        .route("/operations/{ticket}/verdict", post(verdict::give))
-        .route("/nodes", get(nodes::show))
-        .route("/reconcile", post(reconcile::reconcile))
-        .route("/secrets/reseal", post(reseal::reseal))
-        .route("/serial", get(serial::list))
-        .route("/serial/{name}/release", post(serial::release))
-        .route("/queues/{queue}/pause", pausing(look.clone(), true))
-        .route("/queues/{queue}/resume", pausing(look.clone(), false))
-        .route("/queues", get(move |context: RequestContext| queues::show(look.clone(), context)));
-    finished(router, api, Side::Operators)
+    let rows = shared_rows().into_iter().chain(operators_rows()).collect();
+    finished(row::routed(rows), api, Side::Operators).layer(Extension(look))
 }
 
-fn pausing(look: ReadQueueStatus, paused: bool) -> MethodRouter<ApiState> {
-    post(move |context: RequestContext, Path(queue): Path<String>| {
-        queues::pause(look.clone(), context, queue, paused)
-    })
+/// The description of the resources of the public listener, under a prefix.
+pub(super) fn described(prefix: &str, paths: &mut Paths) {
+    row::described(&public_rows(), prefix, paths);
 }
 
-fn shared() -> Router<ApiState> {
-    webhooks::with_webhooks(Router::new())
-        .route("/operations", get(list::show))
-        .route("/operations/{ticket}", get(monitor::show).delete(delete::delete))
-        .route("/operations/{ticket}/status", get(status::show))
-        .route("/operations/{ticket}/result", get(result::show))
-        .route("/operations/{ticket}/events", get(events::show))
-        .route("/operations/{ticket}/cancel", post(cancel::cancel))
-        .route("/operations/{ticket}/tree", get(tree::show))
-        .route("/operations/{ticket}/deliveries", get(webhooks::callbacks::list))
-        .route("/openapi.json", get(described))
+/// The description of what only the admin listener has.
+pub(super) fn described_for_operators(prefix: &str, paths: &mut Paths) {
+    let rows: Vec<_> = operators_rows().into_iter().map(Row::for_operators).collect();
+    row::described(&rows, prefix, paths);
+}
+
+fn public_rows() -> Vec<Row> {
+    let path = "/operations/{ticket}/progress/{token}";
+    let mut rows = shared_rows();
+    rows.push(post(path, progress::report, progress::description()));
+    rows
+}
+
+fn operators_rows() -> Vec<Row> {
+    vec![
+        post("/operations/{ticket}/retry", retry::retry, retry::description()),
+        post("/operations/{ticket}/verdict", verdict::give, verdict::description()),
+        get("/nodes", nodes::show, nodes::description()),
+        post("/reconcile", reconcile::reconcile, reconcile::description()),
+        post("/secrets/reseal", reseal::reseal, reseal::description()),
+        get("/serial", serial::list, serial::description()),
+        post("/serial/{name}/release", serial::release, serial::release_description()),
+        get("/queues", queues::show, queues::description()),
+        post("/queues/{queue}/pause", queues::pause, queues::pause_description()),
+        post("/queues/{queue}/resume", queues::resume, queues::resume_description()),
+    ]
+}
+
+fn shared_rows() -> Vec<Row> {
+    let mut rows = vec![
+        get("/operations", list::show, list::description()),
+        get("/operations/{ticket}", monitor::show, monitor::description()),
+        row::delete("/operations/{ticket}", delete::delete, delete::description()),
+        get("/operations/{ticket}/status", status::show, status::description()),
+        get("/operations/{ticket}/result", result::show, result::description()),
+        get("/operations/{ticket}/events", events::show, events::description()),
+        post("/operations/{ticket}/cancel", cancel::cancel, cancel::description()),
+        get("/operations/{ticket}/tree", tree::show, tree::description()),
+        get("/openapi.json", openapi::show, openapi::description()),
+    ];
+    rows.extend(webhooks::rows());
+    rows
 }
 
 fn finished(router: Router<ApiState>, api: Api, side: Side) -> Router {
@@ -75,16 +92,6 @@ fn finished(router: Router<ApiState>, api: Api, side: Side) -> Router {
         .fallback(nothing)
         .method_not_allowed_fallback(wrong_method)
         .with_state(ApiState { api, side })
-}
-
-async fn described(_visit: RequestContext) -> Response {
-    let text = openapi::document();
-    let mut response = response::empty(StatusCode::OK);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(response::JSON_TYPE));
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
-    *response.body_mut() = Body::from(text);
-    response
 }
 
 async fn nothing(State(state): State<ApiState>, _visit: RequestContext) -> Response {

@@ -8,12 +8,16 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::extract::{ApiState, RequestContext};
+use super::openapi::{Description, Reply, Tag, in_path, query};
 use super::{Problem, origin, response};
 use cloakroom_domain::Timestamp;
 use cloakroom_ledger::{KeyInUse, KeyListing, SerialName, Unblocked};
+use serde_json::json;
 
 const USUAL: usize = 100;
 const MOST: usize = 1000;
+/// The name of a serial key, as a pattern.
+const NAME: &str = "^[0-9a-f]{32}$";
 
 /// Serial keys that operations hold.
 #[derive(Debug, Serialize, ToSchema)]
@@ -137,6 +141,30 @@ pub(super) async fn release(
         }
         Unblocked::NotBlocked => Err(Problem::not_blocked()),
     }
+}
+
+pub(super) fn description() -> Description {
+    let limit = json!({ "type": "integer", "minimum": 1, "maximum": MOST, "default": USUAL });
+    Description::new(Tag::SerialKeys, "listSerialKeys", "List serial keys that operations hold")
+        .asks([
+            query("blocked", "Only blocked ones.", json!({ "type": "boolean" })),
+            query(
+                "after",
+                "Behind the key of this name.",
+                json!({ "type": "string", "pattern": NAME }),
+            ),
+            query("limit", "How many at most.", limit),
+        ])
+        .replies(200, Reply::json::<SerialKeys>("A page, by name."))
+        .refuses(&[(404, "On the public listener.")])
+}
+
+pub(super) fn release_description() -> Description {
+    let summary = "Let the next operation go of a blocked serial key";
+    Description::new(Tag::SerialKeys, "releaseSerialKey", summary)
+        .at([in_path("name", "A serial key's name, as the list has it.", NAME)])
+        .replies(200, Reply::json::<SerialKeyRelease>("Released."))
+        .refuses(&[(404, "This is no key's name."), (409, "Nothing blocks the key.")])
 }
 
 #[cfg(test)]

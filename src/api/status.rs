@@ -7,7 +7,8 @@
 use axum::response::Response;
 use http::StatusCode;
 
-use super::extract::OperationPath;
+use super::extract::{NO_OPERATION, OperationPath, ticket};
+use super::openapi::{Description, Reply, Tag};
 use super::{accepted, response};
 
 pub(super) async fn show(found: OperationPath) -> Response {
@@ -18,4 +19,12 @@ pub(super) async fn show(found: OperationPath) -> Response {
         accepted::ask_again(response.headers_mut(), found.pointer().retry_after);
     }
     response
+}
+
+pub(super) fn description() -> Description {
+    let reply = Reply::document("The document; while pending with when to ask again.");
+    Description::new(Tag::Operations, "getOperation", "The operation document")
+        .at([ticket()])
+        .replies(200, reply.with(&["Retry-After"]).linked_by_path())
+        .refuses(&[NO_OPERATION])
 }

@@ -13,7 +13,8 @@ use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::extract::OperationPath;
+use super::extract::{NO_OPERATION, OperationPath, ticket};
+use super::openapi::{Description, Reply, Tag};
 use super::{Caller, Document, Problem, response};
 use cloakroom_domain::Timestamp;
 use cloakroom_ledger::Operation;
@@ -84,4 +85,11 @@ impl DescendantStanding {
             parent: operation.parent.map(|id| id.to_string()),
         }
     }
+}
+
+pub(super) fn description() -> Description {
+    Description::new(Tag::Operations, "getTree", "What an operation gave rise to")
+        .at([ticket()])
+        .replies(200, Reply::json::<Tree>("The operation and those below it."))
+        .refuses(&[NO_OPERATION])
 }

@@ -7,12 +7,14 @@
 use axum::response::Response;
 use http::StatusCode;
 
-use super::extract::OperationPath;
-use super::json_object::JsonObject;
+use super::extract::{NO_OPERATION, OperationPath, ticket};
+use super::json_object::{JsonObject, TOO_LARGE};
+use super::openapi::{Description, Reply, Tag};
 use super::{Problem, response};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::Verdict;
 use cloakroom_ledger::Judged;
+use serde_json::{Value, json};
 
 const KNOWN: [&str; 3] = ["outcome", "location", "note"];
 
@@ -55,6 +57,36 @@ fn read(mut members: JsonObject, at: Timestamp) -> Result<Verdict, Problem> {
         return Err(Problem::malformed_body(Some("note"), detail));
     }
     Ok(Verdict { happened, location, note, at })
+}
+
+pub(super) fn description() -> Description {
+    let summary = "Record what was found out about an unknown outcome";
+    Description::new(Tag::Operations, "giveVerdict", summary)
+        .at([ticket()])
+        .takes_json(true, schema())
+        .replies(200, Reply::document("Written down; a former one is replaced."))
+        .refuses(&[NO_OPERATION, (409, "The outcome is not unknown."), TOO_LARGE])
+}
+
+/// A verdict, as a schema.
+fn schema() -> Value {
+    let note = json!({ "type": ["string", "null"], "maxLength": 1000 });
+    let location = json!({
+        "type": ["string", "null"],
+        "maxLength": 2048,
+        "pattern": r"^(https?://[!-~]*|/([!-.0-~][!-~]*)?)$",
+        "description": "What the upstream created: an absolute URL or a path.",
+    });
+    let form = |outcome: &str, location: Value| {
+        json!({
+            "type": "object",
+            "required": ["outcome"],
+            "additionalProperties": false,
+            "properties": { "outcome": { "const": outcome }, "location": location, "note": note },
+        })
+    };
+    let nowhere = json!({ "type": "null" });
+    json!({ "oneOf": [form("happened", location), form("did-not-happen", nowhere)] })
 }
 
 #[cfg(test)]

@@ -73,8 +73,7 @@ enum Command {
     /// Look for causes that would keep the gateway from working on this machine.
     Doctor(doctor::DoctorArgs),
     /// Print the description of the HTTP API as JSON.
-    #[command(after_help = openapi::EXAMPLES)]
-    Openapi,
+    Openapi(openapi::OpenapiArgs),
     /// Ask a running gateway whether it is ready.
     Health(health::HealthArgs),
     /// List the nodes that share the ledger, with their state.
@@ -110,7 +109,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Ledger(ledger) => ledger.run().await,
         Command::Config(config) => config.run(),
         Command::Doctor(doctor) => doctor.run(clock).await,
-        Command::Openapi => openapi::run(crate::app::openapi()),
+        Command::Openapi(openapi) => openapi.run(),
         Command::Health(health) => health.run(clock).await,
         Command::Nodes(nodes) => nodes.run(clock).await,
         Command::Ops(ops) => ops.run(clock).await,

@@ -28,6 +28,7 @@ fn every_command_is_understood() {
         "cloakroom ledger copy --from sqlite:a.db --to postgres://u@h/d",
         "cloakroom doctor --json",
         "cloakroom openapi",
+        "cloakroom openapi --config cloakroom.toml",
         "cloakroom ops list --status failed --tag account:1 --since 1h --limit 5 --json",
         "cloakroom ops --admin http://127.0.0.1:9 show 0192",
         "cloakroom ops show 0192 --admin http://127.0.0.1:9",

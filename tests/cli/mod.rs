@@ -123,6 +123,52 @@ async fn the_committed_description_of_the_api_is_what_the_program_prints_and_ser
 }
 
 #[tokio::test]
+async fn openapi_describes_the_routes_of_a_configuration_and_they_are_taken() {
+    let upstream = Upstream::start().await;
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("cloakroom.toml");
+    let path = file.display().to_string();
+    let text = format!(
+        "[upstreams.default]\nurl = \"{}\"\n[[routes]]\nmatch = \"POST /orders/{{id}}/lines\"\n\
+         allow = [\"async\"]\n[[routes]]\nmatch = \"POST /files/{{*rest}}\"\n",
+        upstream.url()
+    );
+    std::fs::write(&file, text).unwrap();
+    let printed = run(&["openapi", "--config", &path], None).await;
+    assert!(printed.status.success(), "{}", words(&printed));
+    let description: serde_json::Value = serde_json::from_slice(&printed.stdout).unwrap();
+    let paths = description["paths"].as_object().unwrap();
+    assert!(!paths.contains_key("/{route}"), "one path stands for all routes");
+    assert!(paths.contains_key("/-/operations/{ticket}/result"));
+    let lines = &paths["/orders/{id}/lines"]["post"];
+    assert_eq!(lines["operationId"], "postOrdersIdLines");
+    assert!(lines["responses"].get("202").is_some() && lines["responses"].get("504").is_none());
+    let deep = &paths["/files/{rest}/{rest2}"]["post"];
+    assert_eq!(deep["operationId"], "postFilesRestAtDepth2");
+    let process = Process::with_flags(&["--config", &path]).await;
+    process.send(crate::support::post("/orders/7/lines")).await.expect(202);
+    process.send(crate::support::post("/files/a/b")).await.expect(202);
+}
+
+#[tokio::test]
+async fn openapi_tells_every_fault_of_a_configuration_as_config_check_does() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("cloakroom.toml");
+    let path = file.display().to_string();
+    for text in [
+        "[upstreams.default]\nurll = \"http://localhost:9000\"\n",
+        "[upstreams.default]\nurl = \"http://localhost:9000\"\n[[routes]]\nmatch = \"post\"\n",
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let checked = run(&["config", "check", "--config", &path], None).await;
+        let described = run(&["openapi", "--config", &path], None).await;
+        assert!(described.stdout.is_empty(), "{}", words(&described));
+        assert_eq!(described.status.code(), checked.status.code());
+        assert_eq!(described.stderr, checked.stderr);
+    }
+}
+
+#[tokio::test]
 async fn the_demo_ends_in_the_created_order_and_its_webhook() {
     let folder = tempfile::TempDir::new().unwrap();
     let demo = run(&["demo", "--once"], Some(folder.path())).await;

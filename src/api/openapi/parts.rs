@@ -1,9 +1,8 @@
-//! Parameters, headers and responses that several resources share in the `OpenAPI` document.
+//! Parameters, headers and schemas that several descriptions share.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::api::problem::{PROBLEM_TYPE, kinds};
-use crate::api::response::{DOCUMENT_TYPE, JSON_TYPE};
+use crate::api::problem::kinds;
 
 /// `application/problem+json` (RFC 9457), with every `type` that there is.
 pub(super) fn problem_schema() -> Value {
@@ -40,18 +39,6 @@ pub(super) fn problem_schema() -> Value {
                 "description": "The monitor of the operation that this is about.",
             },
             "parameter": { "type": "string", "description": "The query parameter at fault." },
-        },
-    })
-}
-
-/// The progress report of an upstream.
-pub(super) fn progress_schema() -> Value {
-    json!({
-        "type": "object",
-        "anyOf": [{ "required": ["percentComplete"] }, { "required": ["message"] }],
-        "properties": {
-            "percentComplete": { "type": "number", "minimum": 0, "maximum": 100 },
-            "message": { "type": "string", "description": "200 characters of it are kept." },
         },
     })
 }
@@ -97,75 +84,31 @@ pub(super) fn headers() -> Value {
     })
 }
 
-/// A response of that description, with these fields and this content.
-pub(super) fn response(says: &str, fields: &[&str], content: Value) -> Value {
-    let mut headers = Map::new();
-    for field in ["Gateway-Origin", "Cache-Control", "Referrer-Policy"].iter().chain(fields) {
-        let reference = json!({ "$ref": format!("#/components/headers/{field}") });
-        headers.insert((*field).to_owned(), reference);
-    }
-    let mut response = json!({ "description": says, "headers": headers });
-    if !content.is_null() {
-        response["content"] = content;
-    }
-    response
-}
-
-/// Content of that type and schema.
-pub(super) fn content(kind: &str, schema: &str) -> Value {
-    json!({ kind: { "schema": { "$ref": format!("#/components/schemas/{schema}") } } })
-}
-
-/// An operation document as content.
-pub(super) fn document() -> Value {
-    content(DOCUMENT_TYPE, "Document")
-}
-
-/// JSON of that schema as content.
-pub(super) fn json_of(schema: &str) -> Value {
-    content(JSON_TYPE, schema)
-}
-
-/// The responses that are problems, by status. Those of the connection, of callers and of
-/// the ledger can meet every request.
-pub(super) fn problems(statuses: &[(u16, &str)]) -> Map<String, Value> {
-    let everywhere = [
-        (400, "The path, a field or a parameter cannot be used."),
-        (401, "A credential is required."),
-        (403, "On the admin listener: a page of another site sent it."),
-        (408, "The request did not arrive in time."),
-        (414, "The target is too long."),
-        (415, "On the admin listener: a change is sent as JSON."),
-        (421, "On the admin listener: it does not answer to that host."),
-        (431, "The header section is too large."),
-        (500, "The gateway failed; its log says why."),
-        (503, "The ledger cannot be reached, or the gateway is stopping."),
-    ];
-    let mut responses = Map::new();
-    for (status, says) in everywhere.iter().chain(statuses) {
-        let fields: &[&str] = match status {
-            401 => &["WWW-Authenticate"],
-            416 => &["Content-Range"],
-            503 => &["Retry-After"],
-            _ => &[],
-        };
-        let refusal = response(says, fields, content(PROBLEM_TYPE, "Problem"));
-        responses.insert(status.to_string(), refusal);
-    }
-    responses
-}
-
 /// A parameter in the path.
-pub(super) fn in_path(name: &str, says: &str, pattern: &str) -> Value {
+pub(in crate::api) fn in_path(name: &str, says: &str, pattern: &str) -> Value {
     json!({
         "name": name, "in": "path", "required": true, "description": says,
         "schema": { "type": "string", "pattern": pattern },
     })
 }
 
-/// A parameter in the query or in the header section.
-pub(super) fn optional(place: &str, name: &str, says: &str, schema: Value) -> Value {
+/// An optional parameter in the query.
+pub(in crate::api) fn query(name: &str, says: &str, schema: Value) -> Value {
+    optional("query", name, says, schema)
+}
+
+/// An optional field of the header section.
+pub(in crate::api) fn header(name: &str, says: &str, schema: Value) -> Value {
+    optional("header", name, says, schema)
+}
+
+fn optional(place: &str, name: &str, says: &str, schema: Value) -> Value {
     let mut parameter = json!({ "name": name, "in": place, "description": says });
     parameter["schema"] = schema;
     parameter
+}
+
+/// Any text, for parameters.
+pub(in crate::api) fn text() -> Value {
+    json!({ "type": "string" })
 }

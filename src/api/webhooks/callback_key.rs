@@ -9,11 +9,14 @@ use axum::response::Response;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 
-use super::context::{PrincipalError, WebhookContext};
-use super::document::CallbackKeys;
+use super::context::{NOT_OFFERED, PrincipalError, WebhookContext};
+use super::create::principal_schema;
+use super::document::{CallbackKeys, RotationDocument};
+use super::list::principal_parameter;
 use super::rotate::{self, FormerKeys, add};
 use super::signing::{self, KeyRequest, kind_of};
-use crate::api::json_object::JsonObject;
+use crate::api::json_object::{JsonObject, NO_JSON, TOO_LARGE};
+use crate::api::openapi::{Description, Reply, Tag};
 use crate::api::{Problem, response};
 use cloakroom_domain::webhooks::secret_storage::SecretOwner;
 use cloakroom_ledger::{KeyKind, KeyOwner};
@@ -64,4 +67,22 @@ pub(super) async fn rotate(
     let former = FormerKeys { grace, beside: true };
     let document = add(&context, owner, whose, &keys, former).await?;
     Ok(response::json(status, response::JSON_TYPE, &document))
+}
+
+pub(super) fn description() -> Description {
+    let summary = "What one's callbacks are signed with";
+    Description::new(Tag::Webhooks, "getCallbackKey", summary)
+        .asks([principal_parameter()])
+        .replies(200, Reply::json::<CallbackKeys>("What there is."))
+        .refuses(&[NOT_OFFERED])
+}
+
+pub(super) fn rotate_description() -> Description {
+    let mut body = rotate::schema();
+    body["properties"]["principal"] = principal_schema();
+    Description::new(Tag::Webhooks, "rotateCallbackKey", "Make new keys for callbacks")
+        .takes(true, "CallbackRotation", body)
+        .replies(200, Reply::json::<RotationDocument>("The new keys, this once."))
+        .replies(201, Reply::json::<RotationDocument>("The first, this once."))
+        .refuses(&[NOT_OFFERED, (409, "More keys would sign than may."), TOO_LARGE, NO_JSON])
 }

@@ -10,11 +10,12 @@ use http::{HeaderMap, StatusCode};
 
 use super::deliveries;
 use super::document::{DeliveryDocument, DeliveryList, PageLinks};
-use crate::api::extract::{ApiState, OperationPath, Side};
+use crate::api::extract::{ApiState, NO_OPERATION, OperationPath, Side, ticket};
+use crate::api::openapi::{Description, Reply, Tag};
 use crate::api::{Problem, origin, response};
 use cloakroom_ledger::DeliveriesOf;
 
-pub(in crate::api) async fn list(
+pub(super) async fn list(
     State(state): State<ApiState>,
     found: OperationPath,
     headers: HeaderMap,
@@ -40,4 +41,13 @@ pub(in crate::api) async fn list(
     let deliveries = page.deliveries.iter().map(DeliveryDocument::of_callback).collect();
     let list = DeliveryList { deliveries, links: PageLinks { next } };
     Ok(response::json(StatusCode::OK, response::JSON_TYPE, &list))
+}
+
+pub(super) fn description() -> Description {
+    let summary = "What was sent to its callback, with every attempt";
+    Description::new(Tag::Operations, "listCallbackDeliveries", summary)
+        .at([ticket()])
+        .asks(deliveries::list_parameters())
+        .replies(200, Reply::json::<DeliveryList>("A page, newest first."))
+        .refuses(&[NO_OPERATION])
 }

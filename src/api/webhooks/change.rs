@@ -8,13 +8,16 @@ use axum::response::Response;
 use http::header::IF_MATCH;
 use http::{HeaderMap, StatusCode};
 
-use super::context::SubscriptionPath;
-use super::settings_patch::{self, SettingsPatch};
+use super::context::{NO_SUBSCRIPTION, SubscriptionPath, id as id_parameter};
+use super::document::SubscriptionDocument;
+use super::settings_patch::{self, SettingsPatch, UNJUDGED};
 use super::subscription_view::{self, etag};
 use crate::api::Problem;
-use crate::api::json_object::JsonObject;
+use crate::api::json_object::{JsonObject, NO_JSON, TOO_LARGE};
+use crate::api::openapi::{Description, Reply, Tag, header};
 use cloakroom_domain::webhooks::cloud_event::Permission;
 use cloakroom_ledger::{Change, Changed, Changing, Subscription, SubscriptionState};
+use serde_json::json;
 
 /// How often a change is repeated after another request has changed the subscription meanwhile.
 const TRIES: usize = 5;
@@ -100,6 +103,29 @@ fn is_tag(text: &str) -> bool {
     let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     inner.is_some_and(|inner| inner.bytes().all(|octet| octet.is_ascii_graphic() && octet != b'"'))
 }
+
+pub(super) fn description() -> Description {
+    let says = "The ETag of what is to be changed. It changes with settings, keys and status, and \
+                not with how deliveries fare.";
+    let tags = json!({ "type": "string", "pattern": TAGS });
+    let reply = Reply::json::<SubscriptionDocument>("As it is now.");
+    Description::new(Tag::Webhooks, "updateSubscription", "Set the members that the body names")
+        .at([id_parameter()])
+        .asks([header("If-Match", says, tags)])
+        .takes(true, "SubscriptionChange", settings_patch::schema())
+        .replies(200, reply.with(&["ETag"]))
+        .refuses(&[
+            NO_SUBSCRIPTION,
+            (409, "Others kept changing it."),
+            (412, "It is not what If-Match names."),
+            TOO_LARGE,
+            NO_JSON,
+            UNJUDGED,
+        ])
+}
+
+/// `If-Match` (RFC 9110 section 13.1.1), as a pattern.
+const TAGS: &str = r#"^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)$"#;
 
 #[cfg(test)]
 mod tests {

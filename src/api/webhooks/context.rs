@@ -9,10 +9,12 @@ use axum::http::request::Parts;
 
 use super::WebhookSettings;
 use crate::api::extract::{ApiState, RequestContext, Side, path_parameter};
+use crate::api::openapi::{Refusal, in_path};
 use crate::api::{Caller, Problem, origin};
 use crate::config::PrincipalRule;
 use cloakroom_domain::{Principal, Timestamp};
 use cloakroom_ledger::{Ledger, Subscription};
+use serde_json::Value;
 
 /// Marks octets of a principal that are no text.
 const HEX: &str = "hex:";
@@ -177,6 +179,21 @@ impl FromRequestParts<ApiState> for SubscriptionPath {
         Ok(Self { subscription: found.ok_or_else(Problem::no_such_subscription)?, context })
     }
 }
+
+/// The id of a subscription, as a parameter of the path.
+pub(super) fn id() -> Value {
+    let pattern = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$";
+    in_path("id", "The subscription's id.", pattern)
+}
+
+/// A number as links have them, as a pattern.
+pub(super) const NUMBER: &str = "^[1-9][0-9]{0,17}$";
+
+/// How a request is refused whose path names no subscription of the caller's.
+pub(super) const NO_SUBSCRIPTION: Refusal =
+    (404, "No such subscription, or it belongs to another principal; or not offered here.");
+/// How callers are refused where nothing tells them apart.
+pub(super) const NOT_OFFERED: Refusal = (404, "Not offered here: nothing tells callers apart.");
 
 #[cfg(test)]
 mod tests {

@@ -4,17 +4,19 @@ use axum::response::Response;
 use http::StatusCode;
 use http::header::LOCATION;
 
-use super::context::{PrincipalError, WebhookContext};
+use super::context::{NOT_OFFERED, PrincipalError, WebhookContext};
 use super::document::NewSubscriptionDocument;
-use super::settings_patch::{self, SettingsPatch};
+use super::settings_patch::{self, SettingsPatch, UNJUDGED};
 use super::signing::{self, KeyRequest};
 use super::subscription_view;
-use crate::api::json_object::JsonObject;
+use crate::api::json_object::{JsonObject, NO_JSON, TOO_LARGE};
+use crate::api::openapi::{Description, Reply, Tag};
 use crate::api::{Problem, response};
 use cloakroom_domain::webhooks::secret_storage::SecretOwner;
 use cloakroom_ledger::{
     Change, Changed, Changing, KeyKind, NewSubscription, Subscribed, Subscription, SubscriptionId,
 };
+use serde_json::{Value, json};
 
 const KNOWN: [&str; 4] = ["signature", "secret", "verification", "principal"];
 
@@ -87,4 +89,48 @@ async fn verified(context: &WebhookContext, made: Subscription) -> Result<Subscr
         // Another request has made them meanwhile and was shown them.
         Changed::Meanwhile | Changed::Unknown => Ok(made),
     }
+}
+
+pub(super) fn description() -> Description {
+    let reply = Reply::json::<NewSubscriptionDocument>("Made; the secret is shown this once.");
+    Description::new(Tag::Webhooks, "createSubscription", "Be told of what happens")
+        .takes(true, "NewSubscription", schema())
+        .replies(201, reply.with(&["Location", "ETag"]))
+        .refuses(&[
+            NOT_OFFERED,
+            (409, "There are as many as may be, or the gateway has no lasting public URL."),
+            TOO_LARGE,
+            NO_JSON,
+            UNJUDGED,
+        ])
+}
+
+/// A new subscription, as a schema.
+fn schema() -> Value {
+    let mut new = settings_patch::schema();
+    new["required"] = json!(["url", "events"]);
+    let verification = json!({
+        "type": ["string", "null"], "enum": ["none", "cloudevents", null], "default": "none",
+        "description": "Whether the receiver is asked first, with OPTIONS, as CloudEvents do; \
+                        and the receiver at a new URL, when the URL changes.",
+    });
+    let signature = json!({
+        "type": ["string", "null"], "enum": ["v1", "v1a", null], "default": "v1",
+        "description": "HMAC-SHA256 with a shared secret, or Ed25519.",
+    });
+    let members = &mut new["properties"];
+    members["signature"] = signature;
+    members["secret"] = signing::secret_schema();
+    members["verification"] = verification;
+    members["principal"] = principal_schema();
+    new["allOf"] = signing::prefixes();
+    new
+}
+
+/// The principal of a new subscription or key, as a schema.
+pub(super) fn principal_schema() -> Value {
+    json!({
+        "type": ["string", "null"],
+        "description": "On the admin listener: whose it is; where callers are told apart.",
+    })
 }

@@ -3,7 +3,8 @@
 use axum::response::Response;
 use http::StatusCode;
 
-use super::context::SubscriptionPath;
+use super::context::{NO_SUBSCRIPTION, SubscriptionPath, id};
+use crate::api::openapi::{Description, Reply, Tag};
 use crate::api::{Problem, response};
 use cloakroom_ledger::{Change, Changed, Changing};
 
@@ -20,4 +21,11 @@ pub(super) async fn delete(path: SubscriptionPath) -> Result<Response, Problem> 
         Changed::Done(_) => Ok(response::empty(StatusCode::NO_CONTENT)),
         Changed::Meanwhile | Changed::Unknown => Err(Problem::no_such_subscription()),
     }
+}
+
+pub(super) fn description() -> Description {
+    Description::new(Tag::Webhooks, "deleteSubscription", "Be told of nothing more")
+        .at([id()])
+        .replies(204, Reply::empty("Deleted; what was on its way is dropped."))
+        .refuses(&[NO_SUBSCRIPTION])
 }

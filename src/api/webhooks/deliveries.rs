@@ -6,12 +6,17 @@ use axum::response::Response;
 use http::StatusCode;
 use http::header::LOCATION;
 
-use super::context::{SubscriptionPath, WebhookContext, is_number};
+use super::context::{
+    NO_SUBSCRIPTION, NUMBER, SubscriptionPath, WebhookContext, id as id_parameter, is_number,
+};
 use super::document::{DeliveryDocument, DeliveryList, PageLinks};
+use super::list::page_parameters;
+use crate::api::openapi::{Description, Reply, Tag, in_path, query};
 use crate::api::{Problem, response};
 use cloakroom_ledger::{
     DeliveriesOf, Delivery, DeliveryKey, DeliveryListing, DeliveryPage, Selected, Subscription,
 };
+use serde_json::{Value, json};
 
 const USUAL: usize = 50;
 const MOST: usize = 200;
@@ -109,6 +114,34 @@ pub(super) async fn made(
         response::set(response.headers_mut(), LOCATION, location);
     }
     Ok(response)
+}
+
+pub(super) fn description() -> Description {
+    Description::new(Tag::Webhooks, "listDeliveries", "What was sent, with every attempt")
+        .at([id_parameter()])
+        .asks(list_parameters())
+        .replies(200, Reply::json::<DeliveryList>("A page, newest first."))
+        .refuses(&[NO_SUBSCRIPTION])
+}
+
+pub(super) fn show_description() -> Description {
+    Description::new(Tag::Webhooks, "getDelivery", "One delivery, with every attempt")
+        .at([id_parameter(), number()])
+        .replies(200, Reply::json::<DeliveryDocument>("The delivery."))
+        .refuses(&[NO_SUBSCRIPTION])
+}
+
+/// The number of a delivery, as a parameter of the path.
+pub(super) fn number() -> Value {
+    in_path("number", "The delivery's number.", NUMBER)
+}
+
+/// The query parameters of a list of deliveries.
+pub(super) fn list_parameters() -> [Value; 3] {
+    let states = ["pending", "held", "failed", "delivered", "all"];
+    let states = json!({ "type": "string", "enum": states });
+    let [before, limit] = page_parameters("before");
+    [query("state", "Only those that stand so.", states), before, limit]
 }
 
 #[cfg(test)]

@@ -6,10 +6,12 @@
 use axum::response::Response;
 use http::StatusCode;
 
-use super::context::{SubscriptionPath, WebhookContext};
+use super::context::{NO_SUBSCRIPTION, SubscriptionPath, WebhookContext, id};
+use super::document::SubscriptionDocument;
 use super::subscription_view;
 use crate::api::Problem;
-use crate::api::json_object::JsonObject;
+use crate::api::json_object::{JsonObject, NO_JSON, TOO_LARGE};
+use crate::api::openapi::{Description, Reply, Tag};
 use cloakroom_ledger::{Change, Changed, Changing, DisabledFor, Subscription, SubscriptionState};
 
 pub(super) async fn enable(
@@ -70,4 +72,24 @@ async fn changed(
 async fn shown(context: &WebhookContext, subscription: &Subscription) -> Result<Response, Problem> {
     let document = subscription_view::whole(context, subscription).await?;
     Ok(subscription_view::answer(StatusCode::OK, subscription, &document))
+}
+
+pub(super) fn description() -> Description {
+    let conflict =
+        "The receiver has not agreed, or another request has just changed the subscription.";
+    described("enableSubscription", "Let deliveries go on", "Active.", conflict)
+}
+
+pub(super) fn disable_description() -> Description {
+    let conflict =
+        "The receiver has not agreed yet, or another request has just changed the subscription.";
+    let says = "Disabled; what comes meanwhile is held.";
+    described("disableSubscription", "Send nothing more to it", says, conflict)
+}
+
+fn described(name: &str, summary: &str, says: &str, conflict: &'static str) -> Description {
+    Description::new(Tag::Webhooks, name, summary)
+        .at([id()])
+        .replies(200, Reply::json::<SubscriptionDocument>(says).with(&["ETag"]))
+        .refuses(&[NO_SUBSCRIPTION, (409, conflict), TOO_LARGE, NO_JSON])
 }

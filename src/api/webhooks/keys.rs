@@ -12,9 +12,10 @@ use http::request::Parts;
 
 use super::context::{WebhookContext, is_number};
 use super::document::{KeyUse, PageLinks, PublicKeyDocument, PublicKeys};
-use super::list::SubscriptionPage;
+use super::list::{SubscriptionPage, page_parameters, principal_parameter};
 use super::signing;
 use crate::api::extract::{ApiState, base_of};
+use crate::api::openapi::{Description, Reply, Tag, query, text};
 use crate::api::{Api, Problem, response};
 use crate::config::PrincipalRule;
 use cloakroom_domain::Principal;
@@ -194,4 +195,13 @@ async fn of(
         }
     }
     Ok(shown)
+}
+
+pub(super) fn description() -> Description {
+    let says = "Only the key that webhook-key-id names.";
+    let summary = "Public keys that verify what is signed with v1a";
+    Description::new(Tag::Webhooks, "listPublicKeys", summary)
+        .asks(page_parameters("after"))
+        .asks([principal_parameter(), query("kid", says, text())])
+        .replies(200, Reply::json::<PublicKeys>("A JWK set."))
 }

@@ -4,13 +4,15 @@ use axum::extract::RawQuery;
 use axum::response::Response;
 use http::StatusCode;
 
-use super::context::{PrincipalError, WebhookContext, is_number};
+use super::context::{NOT_OFFERED, NUMBER, PrincipalError, WebhookContext, is_number};
 use super::document::{PageLinks, SubscriptionDocument, SubscriptionList};
 use super::subscription_view;
+use crate::api::openapi::{Description, Reply, Tag, query, text};
 use crate::api::{Problem, response};
 use cloakroom_domain::Principal;
 use cloakroom_domain::webhooks::ReceiverKey;
 use cloakroom_ledger::SubscriptionListing;
+use serde_json::{Value, json};
 
 const USUAL: usize = 50;
 const MOST: usize = 200;
@@ -89,4 +91,25 @@ impl SubscriptionPage {
         }
         Some(query.finish())
     }
+}
+
+pub(super) fn description() -> Description {
+    Description::new(Tag::Webhooks, "listSubscriptions", "List one's subscriptions")
+        .asks(page_parameters("after"))
+        .asks([principal_parameter()])
+        .replies(200, Reply::json::<SubscriptionList>("A page, the oldest first."))
+        .refuses(&[NOT_OFFERED])
+}
+
+/// The query parameters that choose a page.
+pub(super) fn page_parameters(which: &str) -> [Value; 2] {
+    let limit = json!({ "type": "integer", "minimum": 1, "maximum": MOST, "default": USUAL });
+    let number = json!({ "type": "string", "pattern": NUMBER });
+    [query(which, "From links.next.", number), query("limit", "How many at most.", limit)]
+}
+
+/// The query parameter by which operators choose a principal.
+pub(super) fn principal_parameter() -> Value {
+    let says = "On the admin listener: whose; where callers are told apart.";
+    query("principal", says, text())
 }

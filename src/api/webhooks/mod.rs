@@ -6,7 +6,7 @@
 //! know how messages are worded or sent: what it needs of that is lent to it ([`ReceiverProbe`]).
 
 mod callback_key;
-pub(super) mod callbacks;
+mod callbacks;
 mod change;
 mod context;
 mod create;
@@ -29,11 +29,9 @@ mod url_rejection;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use axum::Router;
-use axum::routing::{get, post};
 use http::HeaderMap;
 
-use super::extract::ApiState;
+use super::row::{self, Row, get, patch, post};
 use cloakroom_domain::Principal;
 use cloakroom_domain::sealing::Keyring;
 use cloakroom_domain::webhooks::cloud_event::Permission;
@@ -74,20 +72,26 @@ impl std::fmt::Debug for WebhookSettings {
     }
 }
 
-/// The same with the resources of webhooks.
-pub(super) fn with_webhooks(router: Router<ApiState>) -> Router<ApiState> {
-    let one = get(show::show).patch(change::change).delete(delete::delete);
-    router
-        .route("/webhooks", get(list::list).post(create::create))
-        .route("/webhooks/keys", get(keys::keys))
-        .route("/webhooks/callback-key", get(callback_key::show).post(callback_key::rotate))
-        .route("/webhooks/{id}", one)
-        .route("/webhooks/{id}/enable", post(enable::enable))
-        .route("/webhooks/{id}/disable", post(enable::disable))
-        .route("/webhooks/{id}/rotate", post(rotate::rotate))
-        .route("/webhooks/{id}/ping", post(ping::ping))
-        .route("/webhooks/{id}/replay", post(replay::replay))
-        .route("/webhooks/{id}/deliveries", get(deliveries::list))
-        .route("/webhooks/{id}/deliveries/{number}", get(deliveries::show))
-        .route("/webhooks/{id}/deliveries/{number}/redeliver", post(redeliver::redeliver))
+/// The endpoints of webhooks.
+pub(super) fn rows() -> Vec<Row> {
+    let redeliver = "/webhooks/{id}/deliveries/{number}/redeliver";
+    vec![
+        get("/operations/{ticket}/deliveries", callbacks::list, callbacks::description()),
+        get("/webhooks", list::list, list::description()),
+        post("/webhooks", create::create, create::description()),
+        get("/webhooks/keys", keys::keys, keys::description()),
+        get("/webhooks/callback-key", callback_key::show, callback_key::description()),
+        post("/webhooks/callback-key", callback_key::rotate, callback_key::rotate_description()),
+        get("/webhooks/{id}", show::show, show::description()),
+        patch("/webhooks/{id}", change::change, change::description()),
+        row::delete("/webhooks/{id}", delete::delete, delete::description()),
+        post("/webhooks/{id}/enable", enable::enable, enable::description()),
+        post("/webhooks/{id}/disable", enable::disable, enable::disable_description()),
+        post("/webhooks/{id}/rotate", rotate::rotate, rotate::description()),
+        post("/webhooks/{id}/ping", ping::ping, ping::description()),
+        post("/webhooks/{id}/replay", replay::replay, replay::description()),
+        get("/webhooks/{id}/deliveries", deliveries::list, deliveries::description()),
+        get("/webhooks/{id}/deliveries/{number}", deliveries::show, deliveries::show_description()),
+        post(redeliver, redeliver::redeliver, redeliver::description()),
+    ]
 }

@@ -2,10 +2,13 @@
 
 use axum::response::Response;
 
-use super::context::SubscriptionPath;
+use super::context::{NO_SUBSCRIPTION, SubscriptionPath, id};
+use super::document::DeliveryDocument;
+use super::subscription_view::NOT_ACTIVE;
 use super::{deliveries, subscription_view};
 use crate::api::Problem;
-use crate::api::json_object::JsonObject;
+use crate::api::json_object::{JsonObject, NO_JSON, TOO_LARGE};
+use crate::api::openapi::{Description, Reply, Tag};
 use cloakroom_ledger::Redelivered;
 
 pub(super) async fn ping(path: SubscriptionPath, members: JsonObject) -> Result<Response, Problem> {
@@ -18,4 +21,11 @@ pub(super) async fn ping(path: SubscriptionPath, members: JsonObject) -> Result<
         }
         Redelivered::Pending | Redelivered::Unknown => Err(Problem::no_such_subscription()),
     }
+}
+
+pub(super) fn description() -> Description {
+    Description::new(Tag::Webhooks, "pingSubscription", "Send a test event to it")
+        .at([id()])
+        .replies(202, Reply::json::<DeliveryDocument>("On its way.").with(&["Location"]))
+        .refuses(&[NO_SUBSCRIPTION, NOT_ACTIVE, TOO_LARGE, NO_JSON])
 }

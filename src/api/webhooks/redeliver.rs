@@ -5,10 +5,12 @@ use axum::extract::Path;
 use axum::response::Response;
 use http::StatusCode;
 
-use super::context::SubscriptionPath;
+use super::context::{NO_SUBSCRIPTION, SubscriptionPath, id};
+use super::document::DeliveryDocument;
 use super::{deliveries, subscription_view};
 use crate::api::Problem;
-use crate::api::json_object::JsonObject;
+use crate::api::json_object::{JsonObject, NO_JSON, TOO_LARGE};
+use crate::api::openapi::{Description, Reply, Tag};
 use cloakroom_ledger::Redelivered;
 
 pub(super) async fn redeliver(
@@ -28,4 +30,19 @@ pub(super) async fn redeliver(
         Redelivered::Pending => Err(Problem::delivery_pending()),
         Redelivered::Unknown => Err(Problem::no_such_delivery()),
     }
+}
+
+pub(super) fn description() -> Description {
+    let going = |says: &str| Reply::json::<DeliveryDocument>(says).with(&["Location"]);
+    let summary = "Send the same message once more, or now";
+    Description::new(Tag::Webhooks, "redeliverMessage", summary)
+        .at([id(), deliveries::number()])
+        .replies(200, going("This delivery, at once instead of later."))
+        .replies(201, going("As this new delivery."))
+        .refuses(&[
+            NO_SUBSCRIPTION,
+            (409, "It is being sent as it is, or the subscription is not active."),
+            TOO_LARGE,
+            NO_JSON,
+        ])
 }

@@ -8,10 +8,11 @@ use std::time::Duration;
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::context::{SubscriptionPath, WebhookContext};
-use super::subscription_view;
+use super::context::{NO_SUBSCRIPTION, SubscriptionPath, WebhookContext, id};
+use super::subscription_view::{self, NOT_ACTIVE};
 use crate::api::accepted::{AcceptedReply, MonitorPointer, accepted};
-use crate::api::json_object::JsonObject;
+use crate::api::json_object::{JsonObject, NO_JSON, TOO_LARGE};
+use crate::api::openapi::{Description, Reply, Tag};
 use crate::api::{Document, Problem};
 use cloakroom_domain::operation::{
     DeliveryGuarantee, Lane, NewOperation, OnFailure, Policy, RetryPolicy, Work,
@@ -135,4 +136,35 @@ fn operation(
         max_depth: u64::MAX,
         max_stored: u64::MAX,
     }
+}
+
+pub(super) fn description() -> Description {
+    Description::new(Tag::Webhooks, "replayDeliveries", "Send a range of time once more")
+        .at([id()])
+        .takes(true, "Replay", schema())
+        .replies(202, Reply::accepted("An operation of its own."))
+        .refuses(&[NO_SUBSCRIPTION, NOT_ACTIVE, TOO_LARGE, NO_JSON])
+}
+
+/// A range of time, as a schema.
+fn schema() -> Value {
+    json!({
+        "type": "object", "additionalProperties": false, "required": ["since"],
+        "properties": {
+            "since": {
+                "type": "string", "format": "date-time", "description": "Made at or after.",
+            },
+            "until": {
+                "type": ["string", "null"], "format": "date-time",
+                "description": "Made before; now unless set. Later than since.",
+            },
+            "select": {
+                "type": ["string", "null"],
+                "enum": ["failed", "pending", "held", "delivered", "all", null],
+                "default": "failed",
+                "description": "How it stands. What is pending has its next attempt at once; of the \
+                                rest a new delivery is made.",
+            },
+        },
+    })
 }

@@ -9,14 +9,16 @@ use std::time::Duration;
 use axum::response::Response;
 use http::StatusCode;
 
-use super::context::{SubscriptionPath, WebhookContext};
+use super::context::{NO_SUBSCRIPTION, SubscriptionPath, WebhookContext, id};
 use super::document::RotationDocument;
 use super::signing::{self, KeyRequest, MOST};
-use crate::api::json_object::JsonObject;
+use crate::api::json_object::{JsonObject, NO_JSON, TOO_LARGE};
+use crate::api::openapi::{Description, Reply, Tag};
 use crate::api::{Problem, response};
 use cloakroom_domain::webhooks::SigningKey;
 use cloakroom_domain::webhooks::secret_storage::SecretOwner;
 use cloakroom_ledger::{KeyKind, KeyOwner, Rotated, Rotation};
+use serde_json::{Value, json};
 
 /// How long former keys sign on unless told, in seconds; and how long they may at most.
 const USUAL_GRACE: u64 = 24 * 3600;
@@ -89,4 +91,42 @@ pub(super) async fn add(
     let all = signing::live(all, context.now());
     let all = signing::shown(context.settings(), whose, &all)?;
     Ok(RotationDocument { secret: signing::secret(keys), keys: all })
+}
+
+pub(super) fn description() -> Description {
+    let mut body = schema();
+    body["properties"]["beside"] = json!({
+        "type": ["boolean", "null"],
+        "description": "Whether the other kind is left to sign as it does. Unless said: where \
+                        the kind of the new key was said and signs already, and not where it \
+                        takes the place of the other.",
+    });
+    let says = "The new keys, this once, and all that sign.";
+    Description::new(Tag::Webhooks, "rotateSecret", "Make new keys")
+        .at([id()])
+        .takes(false, "Rotation", body)
+        .replies(200, Reply::json::<RotationDocument>(says))
+        .refuses(&[NO_SUBSCRIPTION, (409, "More keys would sign than may."), TOO_LARGE, NO_JSON])
+}
+
+/// A rotation of keys, as a schema.
+pub(super) fn schema() -> Value {
+    json!({
+        "type": "object", "additionalProperties": false,
+        "properties": {
+            "grace": {
+                "type": ["integer", "null"],
+                "minimum": 0, "maximum": LONGEST_GRACE, "default": USUAL_GRACE,
+                "description": "For how many seconds former keys sign on at most, 0 for not at \
+                                all. Where a kind is said that signs already, those of that kind.",
+            },
+            "signature": {
+                "type": ["string", "null"], "enum": ["v1", "v1a", null],
+                "description": "The kind of the new key; without it each kind that signs is made \
+                                anew.",
+            },
+            "secret": signing::secret_schema(),
+        },
+        "allOf": signing::prefixes(),
+    })
 }

@@ -4,11 +4,12 @@
 //! said stays as it was, null is what it is unless set.
 
 use http::HeaderMap;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::context::WebhookContext;
 use crate::api::Problem;
 use crate::api::json_object::{JsonObject, MemberValue};
+use crate::api::openapi::Refusal;
 use cloakroom_domain::Principal;
 use cloakroom_domain::http::operation_headers::MOST_TAGS;
 use cloakroom_domain::webhooks::{Topic, Topics, extra_fields};
@@ -209,6 +210,57 @@ fn format(name: Option<String>) -> Result<Format, Problem> {
     let Some(name) = name else { return Ok(Format::Standard) };
     Format::named(&name).ok_or_else(|| wrong("format", "format is standard or cloudevents"))
 }
+
+/// The settings, as a schema.
+pub(super) fn schema() -> Value {
+    let events: Vec<_> = Topic::ALL.map(Topic::as_str).to_vec();
+    json!({
+        "type": "object", "additionalProperties": false,
+        "properties": {
+            "url": {
+                "type": "string", "format": "uri", "maxLength": 2048,
+                "pattern": "^https?://[^/?#@]",
+                "description": "Where messages go: https, without userinfo, to a public address.",
+            },
+            "events": {
+                "type": "array", "minItems": 1, "items": { "type": "string", "enum": events },
+            },
+            "routes": {
+                "type": ["array", "null"], "maxItems": MOST_ROUTES, "items": { "type": "string" },
+                "description": "Only of these routes.",
+            },
+            "tags": {
+                "type": ["array", "null"], "maxItems": MOST_TAGS,
+                "items": { "type": "string", "pattern": "^[!-+\\--~]{1,256}$" },
+                "description": "Only with one of these tags.",
+            },
+            "headers": {
+                "type": ["object", "null"], "maxProperties": 10,
+                "propertyNames": { "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$" },
+                "additionalProperties": {
+                    "type": ["string", "null"], "maxLength": 4096, "pattern": "^[ -~]*$",
+                },
+                "description": "Up to 10 header fields that every delivery gets. Not webhook-*, \
+                                content-*, host, or what belongs to the connection. A change \
+                                merges them by name; null takes one out.",
+            },
+            "description": {
+                "type": ["string", "null"], "maxLength": LONGEST_DESCRIPTION,
+                "pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$",
+            },
+            "format": {
+                "type": ["string", "null"], "enum": ["standard", "cloudevents", null],
+            },
+        },
+    })
+}
+
+/// How a request is refused while the host of its URL cannot be judged.
+pub(super) const UNJUDGED: Refusal = (
+    503,
+    "The name of the URL's host was not looked up in time; or the ledger cannot be reached, or the \
+     gateway is stopping.",
+);
 
 #[cfg(test)]
 mod tests {

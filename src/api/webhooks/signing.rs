@@ -9,6 +9,7 @@ use cloakroom_domain::webhooks::secret_storage::{self, SecretOwner};
 use cloakroom_domain::webhooks::{PublicKey, SigningKey};
 use cloakroom_domain::{Principal, Timestamp};
 use cloakroom_ledger::{KeyKind, NewKey};
+use serde_json::{Value, json};
 
 /// So many keys of one owner may sign at once.
 pub(super) const MOST: usize = 5;
@@ -157,3 +158,31 @@ pub(super) fn unreadable(error: &SealingError) -> Problem {
     tracing::error!(%error, "a stored secret cannot be used");
     Problem::internal()
 }
+
+/// A secret that is brought, as a schema.
+pub(super) fn secret_schema() -> Value {
+    json!({
+        "type": ["string", "null"], "pattern": SECRETS,
+        "description": "A secret to sign with, whsec_… of 24 to 64 bytes, or a key pair, \
+                        whsk_…; a new one is made without it.",
+    })
+}
+
+/// That a secret which is brought is of the kind that is asked for, as schemas.
+pub(super) fn prefixes() -> Value {
+    let of = |kind: &str, prefix: &str| {
+        json!({
+            "if": { "properties": { "signature": { "const": kind } }, "required": ["signature"] },
+            "then": { "properties": { "secret": { "pattern": prefix } } },
+        })
+    };
+    json!([of("v1", "^whsec_"), of("v1a", "^whsk_")])
+}
+
+/// A secret of 24 to 64 bytes; a pair, as its seed or with its public half behind it.
+const SECRETS: &str = concat!(
+    "^(whsec_([A-Za-z0-9+/]{4}){8,20}([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=?|[A-Za-z0-9+/][AQgw](==)?)?",
+    "|whsec_([A-Za-z0-9+/]{4}){21}[A-Za-z0-9+/][AQgw](==)?",
+    "|whsk_([A-Za-z0-9+/]{4}){10}[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=?",
+    "|whsk_([A-Za-z0-9+/]{4}){21}[A-Za-z0-9+/][AQgw](==)?)$",
+);

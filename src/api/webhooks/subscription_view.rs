@@ -9,6 +9,7 @@ use super::context::WebhookContext;
 use super::document::SubscriptionDocument;
 use super::settings_patch::SettingsPatch;
 use super::signing::{self, unreadable};
+use crate::api::openapi::Refusal;
 use crate::api::{Problem, response};
 use cloakroom_domain::webhooks::cloud_event::Permission;
 use cloakroom_domain::webhooks::secret_storage::{self, SecretOwner};
@@ -113,3 +114,6 @@ pub(super) fn answer(
     response::set(response.headers_mut(), ETAG, etag(subscription));
     response
 }
+
+/// How a request is refused that needs an active subscription.
+pub(super) const NOT_ACTIVE: Refusal = (409, "The subscription is not active.");
