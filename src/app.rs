@@ -19,7 +19,7 @@ use crate::config::{
     Config, LocationForm, PoolerKind, PrincipalRule, QueueConfig, StoreConfig, StoreUrl,
     UpstreamConfig,
 };
-use crate::console::{Console, ConsoleSettings};
+use crate::console::{self, ConsoleSettings};
 use crate::engine::{self, Engine, NodeSettings, QueueLimits, UpstreamLimits};
 pub use crate::front::Overlap;
 use crate::front::{self, Front, FrontSettings, UnknownRoute};
@@ -188,25 +188,17 @@ impl App {
         let limits = ListenerLimits::from(&config.server);
         let of = |connections| ListenerLimits { max_connections: connections, ..limits.clone() };
         if let Some(admin) = admin {
-            let console =
-                console(&config, &api, (engine, webhooks), &parts.engine, recorded.clone());
-            let console = Console::new(console);
-            let answer = move |request| {
-                let console = console.clone();
-                async move { console.handle(request).await }
-            };
-            let tasks = parts.admin.clone();
-            parts.admin.spawn(admin.serve(answer, of(connections.admin), clock.clone(), tasks));
+            let works = (engine, webhooks);
+            let settings = console_settings(&config, &api, works, &parts.engine, recorded.clone());
+            let (service, tasks) = (console::service(settings), parts.admin.clone());
+            parts.admin.spawn(admin.serve(service, of(connections.admin), clock.clone(), tasks));
         }
         let upkeep = until_drained(recorded.upkeep(clock.clone()), parts.ground.clone());
         parts.ground.spawn_until_cut(upkeep);
         if let Some(listener) = listener {
-            let answer = move |request| {
-                let front = front.clone();
-                async move { front.handle(request).await }
-            };
             let limits = of(connections.public);
-            parts.front.spawn(listener.serve(answer, limits, clock, parts.front.clone()));
+            let tasks = parts.front.clone();
+            parts.front.spawn(listener.serve(front.service(), limits, clock, tasks));
         }
         Ok(started)
     }
@@ -505,7 +497,7 @@ fn api_settings(config: &Config, public: PublicOrigin) -> ApiSettings {
     }
 }
 
-fn console(
+fn console_settings(
     config: &Config,
     api: &Api,
     (engine, webhooks): (Engine, Option<Webhooks>),

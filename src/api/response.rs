@@ -33,11 +33,20 @@ pub const JSON_TYPE: &str = "application/json";
 const USUAL_BODY: usize = 2048;
 const USUAL_FIELDS: usize = 16;
 
+/// The fields of every answer of the gateway's own.
+pub const fn marks() -> [(HeaderName, HeaderValue); 3] {
+    [
+        (GATEWAY_ORIGIN, HeaderValue::from_static("cloakroom")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    ]
+}
+
 /// Marks an answer as the gateway's own.
 pub fn mark(headers: &mut HeaderMap) {
-    headers.insert(GATEWAY_ORIGIN, HeaderValue::from_static("cloakroom"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    for (name, value) in marks() {
+        headers.insert(name, value);
+    }
 }
 
 /// Sets a field, unless the text cannot be a field's value.

@@ -9,7 +9,7 @@ use http::{Request, Response, Uri};
 use serde_json::Value;
 
 use super::failure::CommandError;
-use super::http::{HttpError, exchange};
+use super::http::{HttpClient, HttpError};
 use super::print::plain;
 use cloakroom_runtime::clock::Clock;
 
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A gateway's operators' API.
 pub(super) struct AdminClient {
-    clock: Clock,
+    http: HttpClient,
     /// How long an answer may take.
     patience: Duration,
     /// Scheme and authority, without a `/` at the end.
@@ -73,8 +73,14 @@ impl AdminClient {
         let uri: Uri = url.parse().map_err(|_| refused("this is not a URL"))?;
         match (uri.scheme_str(), uri.authority(), uri.path()) {
             (None, ..) => Err(refused("this is not a URL")),
+            (Some("http"), Some(authority), _) if authority.as_str().contains('@') => {
+                Err(refused("the admin listener takes no credentials: leave them out"))
+            }
+            (Some("http"), Some(_), _) if url::Url::parse(url).is_err() => {
+                Err(refused("this host or this port cannot be connected to"))
+            }
             (Some("http"), Some(authority), "/") => Ok(Self {
-                clock,
+                http: HttpClient::new(clock)?,
                 patience: PATIENCE,
                 origin: format!("http://{authority}"),
                 prefix: prefix.trim_end_matches('/').to_owned(),
@@ -231,7 +237,7 @@ impl AdminClient {
         // What it says is JSON, so that the listener knows it is not a page's form.
         let request = request.header(CONTENT_TYPE, "application/json");
         let request = request.body(body).map_err(|error| CommandError::Usage(error.to_string()))?;
-        let answer = exchange(&self.clock, self.patience, request).await;
+        let answer = self.http.send(self.patience, request).await;
         answer.map_err(|error| self.unreachable(&error))
     }
 
@@ -338,6 +344,8 @@ mod tests {
             ("ftp://localhost", "speaks http"),
             ("https://localhost", "tunnel"),
             ("http://localhost/x", "--prefix"),
+            ("http://localhost:99999", "port"),
+            ("http://admin:password@localhost", "credentials"),
         ] {
             let refused = AdminClient::new(Clock::system(), url, "/-").err().unwrap().to_string();
             assert!(refused.contains("http://127.0.0.1:8081"), "{refused}");

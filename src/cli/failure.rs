@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::http::HttpError;
 use super::print;
 use crate::app::StartError;
 use crate::config::ConfigError;
@@ -27,6 +28,12 @@ pub(super) enum CommandError {
     /// The reader of the output is gone, so nothing more can be printed.
     #[error("")]
     OutputClosed,
+}
+
+impl From<HttpError> for CommandError {
+    fn from(error: HttpError) -> Self {
+        Self::Failed(error.to_string())
+    }
 }
 
 impl CommandError {

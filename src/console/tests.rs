@@ -2,8 +2,7 @@
 
 use http::header::CACHE_CONTROL;
 use http_body_util::BodyExt;
-use hyper::service::Service;
-use hyper_util::service::TowerToHyperService;
+use tower::ServiceExt;
 
 use super::*;
 use crate::api::queue_status::{
@@ -51,20 +50,20 @@ fn standing() -> QueueStatusReport {
     }
 }
 
-fn console(ready: Result<(), String>) -> Router {
-    router(ConsoleSettings {
+fn console(ready: Result<(), String>) -> ConsoleSettings {
+    ConsoleSettings {
         hosts: Vec::new(),
         prefix: "/-".to_owned(),
         operators: Router::new().route("/operations", get(|| async { "all of them" })),
         ready: Arc::new(move || ready.clone()),
         look: Arc::new(|| Box::pin(async { Ok(standing()) })),
         metrics: crate::telemetry::metrics(),
-    })
+    }
 }
 
-async fn asked(console: Router, host: &str, target: &str) -> (StatusCode, String) {
+async fn asked(console: ConsoleSettings, host: &str, target: &str) -> (StatusCode, String) {
     let request = Request::get(target).header("host", host).body(axum::body::Body::empty());
-    let response = TowerToHyperService::new(console).call(request.unwrap()).await.unwrap();
+    let response = stack::layered(console).oneshot(request.unwrap()).await.unwrap();
     let (head, body) = response.into_parts();
     assert_eq!(head.headers["gateway-origin"], "cloakroom");
     assert_eq!(head.headers[CACHE_CONTROL], "no-store");

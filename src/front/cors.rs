@@ -1,7 +1,15 @@
 //! CORS for pages of other origins (Fetch standard).
 //!
-//! Owns preflights and the leave to read answers, for the configured origins only. It
-//! must not know what is asked.
+//! Owns preflights and the leave to read answers, for the configured origins only. It must not know
+//! what is asked. The layer of tower-http answers every preflight by itself, with a list of methods
+//! that holds for all paths: here a preflight is granted what its path takes, and one that no route
+//! and no resource takes is the upstream's.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use axum::response::Response;
 use http::header::{
@@ -9,7 +17,9 @@ use http::header::{
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
     ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
 
 use crate::api::response;
 use crate::config::CorsOrigins;
@@ -92,11 +102,19 @@ impl Cors {
         headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(REMEMBERED));
         let vary = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
         headers.insert(VARY, HeaderValue::from_static(vary));
+        self.leave(&mut response);
         response
     }
 
+    /// Has the layer leave an answer as it is.
+    pub(super) fn leave(&self, response: &mut Response) {
+        if !self.off {
+            response.extensions_mut().insert(CorsDecision::Made);
+        }
+    }
+
     /// Gives a page leave to read an answer.
-    pub(super) fn expose(&self, headers: &mut HeaderMap, origin: Option<HeaderValue>) {
+    fn expose(&self, headers: &mut HeaderMap, origin: Option<HeaderValue>) {
         if self.off {
             return;
         }
@@ -105,6 +123,81 @@ impl Cors {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
             headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
         }
+    }
+}
+
+/// Marks an answer that says already which pages may read it, or has its upstream say it.
+#[derive(Clone, Copy, Debug)]
+enum CorsDecision {
+    Made,
+}
+
+/// Gives pages leave to read the gateway's own answers.
+#[derive(Clone)]
+pub(super) struct CorsLayer(Arc<Cors>);
+
+impl CorsLayer {
+    pub(super) fn new(cors: Arc<Cors>) -> Self {
+        Self(cors)
+    }
+}
+
+impl<S> Layer<S> for CorsLayer {
+    type Service = CorsService<S>;
+
+    fn layer(&self, inner: S) -> CorsService<S> {
+        CorsService { inner, cors: self.0.clone() }
+    }
+}
+
+/// A service whose answers pages may read.
+#[derive(Clone)]
+pub(super) struct CorsService<S> {
+    inner: S,
+    cors: Arc<Cors>,
+}
+
+impl<S, B> Service<Request<B>> for CorsService<S>
+where
+    S: Service<Request<B>, Response = Response, Error = Infallible>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = ExposedResponse<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let origin = self.cors.origin(request.headers());
+        ExposedResponse { answer: self.inner.call(request), cors: self.cors.clone(), origin }
+    }
+}
+
+pin_project! {
+    /// An answer on its way to a page of this origin.
+    pub(super) struct ExposedResponse<F> {
+        #[pin]
+        answer: F,
+        cors: Arc<Cors>,
+        origin: Option<HeaderValue>,
+    }
+}
+
+impl<F> Future for ExposedResponse<F>
+where
+    F: Future<Output = Result<Response, Infallible>>,
+{
+    type Output = Result<Response, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Ok(mut response) = ready!(this.answer.poll(context));
+        if response.extensions_mut().remove::<CorsDecision>().is_none() {
+            this.cors.expose(response.headers_mut(), this.origin.take());
+        }
+        Poll::Ready(Ok(response))
     }
 }
 

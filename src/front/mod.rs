@@ -1,6 +1,6 @@
 //! The public listener: accepts, proxies, or answers with the gateway's own API.
 //!
-//! Owns the order of the checks of a request. Its invariant: nothing is stored or sent before
+//! Owns the order of the checks of a request; its layers stand in [`stack`]. Its invariant: nothing is stored or sent before
 //! every check of the request's head has passed. It must not know how operations run, or what
 //! the gateway's own resources look like.
 
@@ -14,38 +14,39 @@ mod pass_through;
 mod proxy;
 mod route;
 mod routing;
+mod screen;
 mod selector;
 mod settings;
 mod silence_timeout;
+mod stack;
 mod tunnel;
 mod upload;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, HOST};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
-use hyper::service::Service;
-use hyper_util::service::TowerToHyperService;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
+use tower::ServiceExt;
 
-use crate::api::{Api, Peer, Problem, only, principal_of};
+use crate::api::{Api, Problem, principal_of};
 use crate::config::PrincipalRule;
 use crate::listener::IncomingBody;
 use crate::upstream::Upstream;
 use body::Budget;
 use cloakroom_domain::Principal;
-use cloakroom_domain::http::forwarded::{self, RequestSender, Scheme};
+use cloakroom_domain::http::forwarded::{self, Scheme};
 use cloakroom_domain::http::pattern::Captures;
 use cloakroom_domain::http::route_table::{RouteTable, RoutedMethods};
-use cloakroom_domain::http::{expectation, hygiene, public_url, via};
+use cloakroom_domain::http::{expectation, hygiene, via};
 use cors::{Cors, GrantedMethods};
 pub use route::Overlap;
 use route::Route;
 use routing::{PassThrough, Routing, RoutingHead, RoutingRules};
+use screen::{RequestSource, ScreenedRequest};
 pub use settings::{FrontSettings, Lifecycles, UnknownRoute};
 
 /// The answers of the public listener. Clones share everything.
@@ -54,13 +55,13 @@ pub struct Front(Arc<FrontState>);
 
 struct FrontState {
     api: Api,
-    own: TowerToHyperService<Router>,
+    own: Router,
     routes: RouteTable<Route>,
     methods: RoutedMethods,
     fallback: Option<Upstream>,
     // Whether what is unknown under the prefix is passed on.
     prefix_pass: bool,
-    cors: Cors,
+    cors: Arc<Cors>,
     upgrades: Vec<String>,
     max_body: usize,
     budget: Budget,
@@ -100,13 +101,6 @@ enum Lifespan {
     Stored,
 }
 
-/// The client of a request, known before any decision.
-struct RequestSource {
-    peer: SocketAddr,
-    sender: RequestSender,
-    host: Option<String>,
-}
-
 impl Front {
     /// The answers for these settings.
     pub fn new(settings: FrontSettings) -> Self {
@@ -117,8 +111,8 @@ impl Front {
         };
         Self(Arc::new(FrontState {
             methods: routes.methods(),
-            own: TowerToHyperService::new(own),
-            cors: Cors::new(cors),
+            own,
+            cors: Arc::new(Cors::new(cors)),
             max_body: settings.max_body,
             budget: Budget::new(settings.body_memory),
             mark: via::mark(&settings.gateway_id),
@@ -133,73 +127,74 @@ impl Front {
             callbacks: callback::CallbackReceivers::default(),
         }))
     }
-
-    /// Answers a request. Never fails: what goes wrong is a problem.
-    pub async fn handle(&self, request: Request<IncomingBody>) -> Response {
-        let front = &*self.0;
-        let origin = front.cors.origin(request.headers());
-        let (place, mut response) = match front.look(&request) {
-            Ok((RequestTarget::Preflight(own), _)) => {
-                let headers = request.headers().clone();
-                let taken = match own {
-                    Some(rest) => {
-                        let asked = Box::pin(front.ask_own(request, &rest)).await;
-                        GrantedMethods::ByResource(asked.headers().get(ALLOW).cloned())
-                    }
-                    None => GrantedMethods::ByRoute,
-                };
-                return front.cors.preflight(&headers, taken);
-            }
-            // Boxed, so that the many that are accepted do not carry the room of the others.
-            Ok((RequestTarget::Own(rest), _)) => {
-                (true, Box::pin(front.ask_own(request, &rest)).await)
-            }
-            Ok((RequestTarget::Route(route, captures), caller)) => {
-                let accepted = front.accept(request, route, &captures, &caller).await;
-                (true, accepted.unwrap_or_else(Problem::into_response))
-            }
-            Ok((RequestTarget::Upstream(upstream, straight), caller)) => {
-                let passed = Box::pin(front.pass(request, (upstream, straight), &caller)).await;
-                (false, passed.unwrap_or_else(Problem::into_response))
-            }
-            Err((own, problem)) => (own, problem.into_response()),
-        };
-        if place {
-            front.cors.expose(response.headers_mut(), origin);
-        }
-        response
-    }
 }
 
 impl FrontState {
+    /// Answers a request. Never fails: what goes wrong is a problem.
+    async fn answer(&self, screened: ScreenedRequest) -> Response {
+        let ScreenedRequest { request, source } = screened;
+        match self.look(&request, &source) {
+            // Boxed, so that the many that are accepted do not carry the room of the others.
+            Ok(RequestTarget::Preflight(own)) => Box::pin(self.preflight(request, own)).await,
+            Ok(RequestTarget::Own(rest)) => Box::pin(self.ask_own(request, &rest)).await,
+            Ok(RequestTarget::Route(route, captures)) => {
+                let accepted = self.accept(request, route, &captures, &source).await;
+                accepted.unwrap_or_else(Problem::into_response)
+            }
+            Ok(RequestTarget::Upstream(upstream, straight)) => {
+                let passed = Box::pin(self.pass(request, (upstream, straight), &source)).await;
+                self.of_upstream(passed.unwrap_or_else(Problem::into_response))
+            }
+            Err((true, problem)) => problem.into_response(),
+            Err((false, problem)) => self.of_upstream(problem.into_response()),
+        }
+    }
+
+    /// The answer to a preflight; `own` is the path of the gateway's own resource that it is for.
+    async fn preflight(&self, request: Request<IncomingBody>, own: Option<String>) -> Response {
+        let headers = request.headers().clone();
+        let taken = match own {
+            Some(rest) => {
+                let asked = self.ask_own(request, &rest).await;
+                GrantedMethods::ByResource(asked.headers().get(ALLOW).cloned())
+            }
+            None => GrantedMethods::ByRoute,
+        };
+        self.cors.preflight(&headers, taken)
+    }
+
+    /// Leaves it to the upstream which pages may read an answer.
+    fn of_upstream(&self, mut response: Response) -> Response {
+        self.cors.leave(&mut response);
+        response
+    }
+
     /// Where a request belongs, or why it is refused; and whether the refusal is about
     /// something of the gateway's own.
     fn look(
         &self,
         request: &Request<IncomingBody>,
-    ) -> Result<(RequestTarget<'_>, RequestSource), (bool, Problem)> {
+        caller: &RequestSource,
+    ) -> Result<RequestTarget<'_>, (bool, Problem)> {
         let own = |problem| (true, problem);
-        let caller = self.greet(request).map_err(own)?;
         let straight = match self.place(request).map_err(own)? {
-            Routing::Own(rest) => return Ok((RequestTarget::Own(rest), caller)),
-            Routing::Preflight(own) => return Ok((RequestTarget::Preflight(own), caller)),
-            Routing::Routed(route, captures) => {
-                return Ok((RequestTarget::Route(route, captures), caller));
-            }
+            Routing::Own(rest) => return Ok(RequestTarget::Own(rest)),
+            Routing::Preflight(own) => return Ok(RequestTarget::Preflight(own)),
+            Routing::Routed(route, captures) => return Ok(RequestTarget::Route(route, captures)),
             Routing::Disguised(problem) => {
-                self.identify(request.headers(), &caller).map_err(own)?;
+                self.identify(request.headers(), caller).map_err(own)?;
                 return Err(own(problem));
             }
             Routing::Straight(straight) => straight,
         };
         if straight.is_known {
-            self.identify(request.headers(), &caller).map_err(own)?;
+            self.identify(request.headers(), caller).map_err(own)?;
         }
         expectation::unrouted(request.method(), false, request.headers())
             .map_err(|refused| (false, refused.into()))?;
         let upstream = straight.upstream.or(self.fallback.as_ref());
         let upstream = upstream.ok_or_else(|| (false, nowhere()))?;
-        Ok((RequestTarget::Upstream(upstream, straight), caller))
+        Ok(RequestTarget::Upstream(upstream, straight))
     }
 
     fn routing_rules(&self) -> RoutingRules<'_> {
@@ -233,36 +228,6 @@ impl FrontState {
         principal_of(&self.api.settings, key, headers, caller.peer.ip())
     }
 
-    /// Refuses what no method and no path would make good.
-    fn greet(&self, request: &Request<IncomingBody>) -> Result<RequestSource, Problem> {
-        let (headers, target) = (request.headers(), request.uri().path());
-        // TRACE would show its sender what the gateway adds, and CONNECT passes every route by.
-        let method = request.method().as_str();
-        if BARRED.iter().any(|name| method.eq_ignore_ascii_case(name)) {
-            return Err(Problem::method_not_allowed(PASSED_ON));
-        }
-        // RFC 9112 section 3.2.4: the asterisk is for OPTIONS alone.
-        let is_whole = target == "*" && request.method() == Method::OPTIONS;
-        if !(target.starts_with('/') || is_whole) {
-            return Err(Problem::malformed_path("the request target is not a path: begin with /"));
-        }
-        hygiene::screen(headers, &self.trusted_fields)?;
-        if headers.contains_key("cdn-loop") && via::is_loop(headers, &self.gateway_id) {
-            return Err(Problem::came_back());
-        }
-        let host = public_url::host(headers)?;
-        if host.is_none() && request.version() != http::Version::HTTP_10 {
-            return Err(public_url::HostProblem::Missing.into());
-        }
-        let Peer(peer) = *request.extensions().get::<Peer>().ok_or_else(Problem::internal)?;
-        let sender = RequestSender::of(peer.ip(), &self.api.settings.trusted_proxies, headers);
-        if sender.peer_trusted {
-            // Upstreams rely on it where nothing is routed, too.
-            self.trusted_fields.iter().try_for_each(|name| only(headers, name).map(drop))?;
-        }
-        Ok(RequestSource { peer, sender, host })
-    }
-
     /// Asks the gateway's own resources; `rest` is the path beneath the prefix.
     async fn ask_own(&self, mut request: Request<IncomingBody>, rest: &str) -> Response {
         let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
@@ -271,7 +236,8 @@ impl FrontState {
             return Problem::no_such_resource_in_public().into_response();
         };
         *request.uri_mut() = uri;
-        let answer: Result<Response, Infallible> = self.own.call(request.map(Body::new)).await;
+        let answer: Result<Response, Infallible> =
+            self.own.clone().oneshot(request.map(Body::new)).await;
         answer.unwrap_or_else(|never| match never {})
     }
 
@@ -344,12 +310,6 @@ impl FrontState {
         Ok(public.for_request(headers, &caller.sender, Scheme::Http)?)
     }
 }
-
-/// Methods that are never passed on, in any case; some servers answer TRACK as TRACE.
-const BARRED: [&str; 3] = ["TRACE", "TRACK", "CONNECT"];
-
-/// The usual methods of what is passed on, for who asks for one that never is.
-const PASSED_ON: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// No route takes the request, and no setting names one of several upstreams for it.
 fn nowhere() -> Problem {

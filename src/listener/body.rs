@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::header::{EXPECT, HeaderMap};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use pin_project_lite::pin_project;
 
 use super::deadline_timer::DeadlineTimer;
 use super::socket::ExchangeGuard;
@@ -152,34 +153,37 @@ impl Drop for IncomingBody {
     }
 }
 
-/// An answer's body on its way out.
-///
-/// hyper drops whatever it has not written yet, the head included, where a body fails. So a failure
-/// waits until all that came before it is written.
-pub(super) struct OutgoingBody {
-    body: axum::body::Body,
-    guard: ExchangeGuard,
-    failure: Option<axum::Error>,
+pin_project! {
+    /// An answer's body on its way out.
+    ///
+    /// hyper drops whatever it has not written yet, the head included, where a body fails. So a
+    /// failure waits until all that came before it is written.
+    pub(super) struct OutgoingBody<B: Body> {
+        #[pin]
+        body: B,
+        guard: ExchangeGuard,
+        failure: Option<B::Error>,
+    }
 }
 
-impl OutgoingBody {
-    pub(super) fn new(body: axum::body::Body, guard: ExchangeGuard) -> Self {
+impl<B: Body> OutgoingBody<B> {
+    pub(super) fn new(body: B, guard: ExchangeGuard) -> Self {
         Self { body, guard, failure: None }
     }
 }
 
-impl Body for OutgoingBody {
-    type Data = Bytes;
-    type Error = axum::Error;
+impl<B: Body> Body for OutgoingBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let this = &mut *self;
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = self.project();
         if this.failure.is_none() {
-            match ready!(Pin::new(&mut this.body).poll_frame(context)) {
-                Some(Err(failure)) => this.failure = Some(failure),
+            match ready!(this.body.poll_frame(context)) {
+                Some(Err(failure)) => *this.failure = Some(failure),
                 frame => return Poll::Ready(frame),
             }
             this.guard.breaks_off();

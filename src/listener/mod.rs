@@ -9,38 +9,41 @@ mod body;
 mod content_length;
 mod deadline_timer;
 mod disconnect;
+mod exchange;
 mod head_error;
 mod keepalive;
+mod panic;
 mod socket;
+mod trace;
 mod write_timeout;
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::error::Error;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, Version};
-use hyper::body::Incoming;
+use http::{Request, Response};
+use http_body::Body;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower::Service;
 
-use crate::api::principal::Peer;
 use crate::config::ServerConfig;
 use crate::hyper_timer::HyperTimer;
 pub use bind::{BindError, advice};
-use body::{BodyDeadlines, OutgoingBody};
 pub use body::{IncomingBody, ReceiveError};
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
+use exchange::Exchanges;
+pub use panic::PanicLayer;
 pub use socket::ExchangeGuard;
 use socket::{ActiveExchanges, Socket};
+pub use trace::{TracedBody, request_trace};
 
 /// How long to wait after the system refused to hand out a connection (no descriptors
 /// left, as a rule): trying again at once would only burn time.
@@ -105,10 +108,12 @@ impl Listener {
 
     /// Takes connections until `tasks` drain, and answers their requests with `service`.
     /// Connections then finish what they are at; cutting drops them.
-    pub async fn serve<S, F>(self, service: S, limits: ListenerLimits, clock: Clock, tasks: Tasks)
+    pub async fn serve<S, B>(self, service: S, limits: ListenerLimits, clock: Clock, tasks: Tasks)
     where
-        S: Fn(Request<IncomingBody>) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Response<axum::body::Body>> + Send + 'static,
+        S: Service<Request<IncomingBody>, Response = Response<B>, Error = Infallible>,
+        S: Clone + Send + 'static,
+        S::Future: Send,
+        B: Body<Data: Send, Error: Into<BoxError> + Send> + Send + 'static,
     {
         let places = limits.max_connections.map(|most| Arc::new(Semaphore::new(most)));
         let limits = Arc::new(limits);
@@ -141,6 +146,9 @@ impl Listener {
 /// The most connections that the system keeps until they are taken.
 const BACKLOG: usize = 1024;
 
+/// hyper's idea of an error.
+type BoxError = Box<dyn Error + Send + Sync>;
+
 type AcceptedConnection = (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>);
 
 /// The next connection, once there is a place for it.
@@ -172,10 +180,12 @@ struct ClientConnection {
 }
 
 impl ClientConnection {
-    async fn serve<S, F>(self, service: S, tasks: Tasks)
+    async fn serve<S, B>(self, service: S, tasks: Tasks)
     where
-        S: Fn(Request<IncomingBody>) -> F + Send + 'static,
-        F: Future<Output = Response<axum::body::Body>> + Send + 'static,
+        S: Service<Request<IncomingBody>, Response = Response<B>, Error = Infallible>,
+        S: Clone + Send + 'static,
+        S::Future: Send,
+        B: Body<Data: Send, Error: Into<BoxError> + Send> + Send + 'static,
     {
         let Self { stream, peer, place, clock, limits } = self;
         // Answers are written whole; waiting for more to send would only delay them.
@@ -184,34 +194,7 @@ impl ClientConnection {
         let active = Arc::new(ActiveExchanges::of(place));
         let socket = Socket::new(stream, active.clone(), clock.clone(), &limits);
         let max_headers = limits.max_headers;
-        let deadlines = (clock.clone(), limits);
-        let answer = service_fn(move |request: Request<Incoming>| {
-            let guard = active.enter();
-            let deadlines = BodyDeadlines::new(
-                deadlines.0.clone(),
-                deadlines.1.body_timeout,
-                deadlines.1.body_deadline,
-            );
-            let mut request =
-                request.map(|incoming| IncomingBody::new(incoming, deadlines, guard.clone()));
-            if request.version() == Version::HTTP_11 {
-                let (head, mut body) = request.into_parts();
-                body.expect(&head.headers);
-                request = Request::from_parts(head, body);
-            }
-            request.extensions_mut().insert(Peer(peer));
-            request.extensions_mut().insert(guard.clone());
-            let answer = service(request);
-            async move {
-                let mut answer = answer.await;
-                guard.has_answer();
-                if guard.has_left_unread() {
-                    // The client is told, so that it sends nothing further on this connection.
-                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                Ok::<_, Infallible>(answer.map(|body| OutgoingBody::new(body, guard)))
-            }
-        });
+        let exchanges = Exchanges { service, peer, active, clock: clock.clone(), limits };
         let connection = http1::Builder::new()
             .timer(HyperTimer(clock))
             // The socket keeps the times of heads and pauses: one limit for both would not do.
@@ -221,7 +204,7 @@ impl ClientConnection {
             .half_close(true)
             .max_header_size(max_headers)
             .max_buf_size(max_headers.max(SMALLEST_BUFFER))
-            .serve_connection(TokioIo::new(socket), answer)
+            .serve_connection(TokioIo::new(socket), exchanges)
             .with_upgrades();
         let mut connection = pin!(connection);
         let ended = tokio::select! {

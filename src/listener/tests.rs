@@ -5,6 +5,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tower::{ServiceBuilder, service_fn};
 
 use super::*;
 use cloakroom_domain::Timestamp;
@@ -39,6 +40,7 @@ async fn connected(clock: &Clock) -> TcpStream {
             let failure = Err::<Bytes, _>(io::Error::other("all is gone"));
             return Response::new(Body::from_stream(stream::iter([failure])));
         }
+        assert_ne!(request.uri().path(), PANIC);
         let collected = request.into_body().collect().await;
         match collected {
             Ok(body) => Response::new(Body::from(body.to_bytes().len().to_string())),
@@ -46,7 +48,11 @@ async fn connected(clock: &Clock) -> TcpStream {
         }
     };
     let tasks = Tasks::new();
-    tasks.spawn(listener.serve(answer, limits, clock.clone(), tasks.clone()));
+    let service = ServiceBuilder::new()
+        .layer(request_trace("test"))
+        .layer(PanicLayer)
+        .service(service_fn(move |request| answer(request).map(Ok::<_, Infallible>)));
+    tasks.spawn(listener.serve(service, limits, clock.clone(), tasks.clone()));
     TcpStream::connect(address).await.unwrap()
 }
 
@@ -54,6 +60,8 @@ async fn connected(clock: &Clock) -> TcpStream {
 const BROKEN_OFF: &str = "/broken-off";
 /// What gets an answer of which nothing but its head comes.
 const BROKEN_OFF_AT_ONCE: &str = "/broken-off-at-once";
+/// What makes the handler panic.
+const PANIC: &str = "/panic";
 /// What gets an answer that no socket takes in whole.
 const LARGE: &str = "/large";
 const LARGE_ANSWER: usize = 64 << 20;
@@ -131,6 +139,17 @@ async fn a_body_that_is_never_whole_is_told_so() {
         } } => unreachable!("the clock moves for ever"),
     };
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_panic_is_answered_and_the_next_request_too() {
+    let mut client = connected(&Clock::manual(Timestamp::EPOCH)).await;
+    asked(&mut client, &format!("GET {PANIC} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+    let answer = answered(&mut client).await;
+    assert!(answer.starts_with("HTTP/1.1 500"), "{answer}");
+    assert!(answer.contains("application/problem+json"), "{answer}");
+    asked(&mut client, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert!(answered(&mut client).await.contains("HTTP/1.1 200"));
 }
 
 #[tokio::test]

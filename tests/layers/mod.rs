@@ -48,6 +48,10 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("cloakroom_ledger", &["cli", "app", "front", "console", "engine", "webhooks", "api"]),
     ("axum", &["front", "console", "api", "listener"]),
     ("clap", &["cli"]),
+    // What clients choose the destination of goes to checked addresses, and what is sent to
+    // upstreams is accounted for; this client does neither.
+    ("reqwest", &["cli"]),
+    ("tower_http", &["front", "console", "listener"]),
 ];
 
 #[test]

@@ -7,3 +7,4 @@ mod keyed_kills;
 mod kills;
 mod secrets;
 mod start;
+mod tracing;

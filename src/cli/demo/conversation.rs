@@ -10,7 +10,7 @@ use http::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::super::failure::CommandError;
-use super::super::http::exchange;
+use super::super::http::HttpClient;
 use super::narration;
 use super::receiver::{BoundPort, DemoReceiver};
 use cloakroom_domain::webhooks::Secret;
@@ -25,6 +25,7 @@ const POLLS: u32 = 30;
 /// A client of the gateway that says everything aloud.
 pub(super) struct DemoClient {
     clock: Clock,
+    http: HttpClient,
     origin: String,
 }
 
@@ -39,8 +40,9 @@ pub(super) struct DemoLinks {
 
 impl DemoClient {
     /// A client of the gateway at this address.
-    pub(super) fn new(clock: Clock, gateway: SocketAddr) -> Self {
-        Self { clock, origin: format!("http://{gateway}") }
+    pub(super) fn new(clock: Clock, gateway: SocketAddr) -> Result<Self, CommandError> {
+        let http = HttpClient::new(clock.clone())?;
+        Ok(Self { clock, http, origin: format!("http://{gateway}") })
     }
 
     /// Holds the whole conversation; an error where it did not end as it should.
@@ -182,7 +184,7 @@ impl DemoClient {
     ) -> Result<Response<Bytes>, CommandError> {
         let request = request.map_err(|error| CommandError::Failed(error.to_string()))?;
         narration::request(&request)?;
-        let answer = exchange(&self.clock, PATIENCE, request).await;
+        let answer = self.http.send(PATIENCE, request).await;
         let answer =
             answer.map_err(|error| CommandError::Failed(format!("the gateway: {error}")))?;
         narration::response(&answer)?;

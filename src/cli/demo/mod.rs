@@ -91,7 +91,7 @@ impl DemoArgs {
              http://{gateway}.\nEvery POST is accepted at once and carried out in the background; \
              the service itself was not changed."
         ))?;
-        let client = DemoClient::new(clock, gateway);
+        let client = DemoClient::new(clock, gateway)?;
         let conversation = async {
             let (mut hook, subscription) = client.subscribe(admin, place, tasks).await?;
             Ok::<_, CommandError>((client.converse(&mut hook).await?, hook, subscription))

@@ -114,7 +114,7 @@ fn json_answer(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::http::{HttpError, exchange};
+    use crate::cli::http::{HttpClient, HttpError};
     use cloakroom_domain::Timestamp;
 
     async fn asked(
@@ -125,7 +125,7 @@ mod tests {
     ) -> Result<Response<Bytes>, HttpError> {
         let request = Request::builder().method(method).uri(format!("http://{at}{path}"));
         let request = request.body(Bytes::from_static(body.as_bytes())).unwrap();
-        exchange(&Clock::system(), Duration::from_secs(5), request).await
+        HttpClient::new(Clock::system())?.send(Duration::from_secs(5), request).await
     }
 
     #[tokio::test]

@@ -26,7 +26,7 @@ async fn answering(tasks: &Tasks, answers: &[&str]) -> SocketAddr {
 async fn ordered(answers: &[&str]) -> Result<String, CommandError> {
     let tasks = Tasks::new();
     let gateway = answering(&tasks, answers).await;
-    let ended = DemoClient::new(Clock::system(), gateway).order().await;
+    let ended = DemoClient::new(Clock::system(), gateway).unwrap().order().await;
     tasks.cut();
     ended
 }
