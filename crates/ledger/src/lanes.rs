@@ -248,11 +248,16 @@ impl Lanes {
 
     /// An operation was put into the lane.
     pub(super) fn added(&self, lane: &Lane, due_at: Timestamp) {
+        self.lock().lanes.entry(lane.clone()).or_default().own.depth += 1;
+        self.due(lane, due_at);
+    }
+
+    /// An operation that counts in the lane is due in it.
+    pub(super) fn due(&self, lane: &Lane, due_at: Timestamp) {
         let mut table = self.lock();
         table.additions += 1;
         let added = table.additions;
         let known = table.lanes.entry(lane.clone()).or_default();
-        known.own.depth += 1;
         known.reach += 1;
         known.added = added;
         known.next_due = Some(known.next_due.map_or(due_at, |due| due.min(due_at)));

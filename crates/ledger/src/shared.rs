@@ -102,6 +102,9 @@ impl Shared {
         for (lane, due_at) in &effects.ready {
             self.lanes.added(lane, *due_at);
         }
+        for (lane, due_at) in &effects.found_again {
+            self.lanes.due(lane, *due_at);
+        }
         for (lane, octets) in &effects.ended {
             self.lanes.let_go(lane, *octets);
         }
@@ -112,8 +115,9 @@ impl Shared {
             self.lanes.wait(lane, -1);
         }
         effects.recounted.iter().for_each(|recounted| self.lanes.recounted(recounted));
-        self.hints.ready(effects.ready.iter().map(|(lane, _)| lane));
-        if !effects.ready.is_empty() {
+        let ready = effects.ready.iter().chain(&effects.found_again);
+        self.hints.ready(ready.map(|(lane, _)| lane));
+        if !effects.ready.is_empty() || !effects.found_again.is_empty() {
             self.work.notify_one();
         }
         if effects.waits {

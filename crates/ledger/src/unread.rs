@@ -204,6 +204,12 @@ impl Handed {
     }
 }
 
+/// Tells of an operation that runs and lay in a lane too. The row in the lane is removed, so that it
+/// holds up no other.
+pub(super) fn tell_of_twin(place: i64) {
+    tracing::error!(place, "an operation that runs lay in a lane too; that row is removed");
+}
+
 /// When what was left is looked at again: soon at first, ever later the longer it waits. Where its
 /// deadline comes first, that is when it is ended.
 pub(super) fn again_at(work: Option<&impl ReadRow>, now: Timestamp) -> Timestamp {

@@ -15,6 +15,8 @@ use crate::webhooks::announce::NewlyDue;
 pub(crate) struct Effects {
     /// Operations that became ready, with the lane and the time they are due.
     pub(crate) ready: Vec<(Lane, Timestamp)>,
+    /// Operations that are in their lane again, with the time they are due. They count in it already.
+    pub(crate) found_again: Vec<(Lane, Timestamp)>,
     /// Operations that ended, with their lanes and the octets that were stored for them.
     pub(crate) ended: Vec<(Lane, u64)>,
     /// Operations that left a lane unclaimed.

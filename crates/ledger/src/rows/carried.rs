@@ -53,6 +53,17 @@ macro_rules! ready_row {
     };
 }
 
+/// What an INSERT into `ready` does where damage has put a row of the operation there already: the
+/// later one counts, so that the end of an attempt is stored all the same.
+macro_rules! ready_twin {
+    () => {
+        "ON CONFLICT (seq) DO UPDATE SET lane = excluded.lane, due_at = excluded.due_at, attempts = excluded.attempts, \
+         resumes = excluded.resumes, rescues = excluded.rescues, refusals = excluded.refusals, contact = excluded.contact, \
+         last_try = excluded.last_try, token = excluded.token, sequence = excluded.sequence, \
+         started_at = excluded.started_at, percent = excluded.percent, message = excluded.message"
+    };
+}
+
 /// The columns of a row of `running` that are read.
 macro_rules! running_row {
     ($of:literal) => {
@@ -102,7 +113,7 @@ macro_rules! next_of_key {
     };
 }
 
-pub(crate) use {carried, next_of_key, ready_row, running_row, waiting_row};
+pub(crate) use {carried, next_of_key, ready_row, ready_twin, running_row, waiting_row};
 
 /// The highest token that has a next one; a higher one comes of damage, and counts as this one.
 /// The statements that take rows say the same.

@@ -16,7 +16,7 @@ use sqlx::{ColumnIndex, Database, Decode, Row, Type};
 
 pub(super) use carried::{
     EventRow, ReadyRow, RunState, RunningRow, WaitingRow, carried, next_of_key, ready_row,
-    running_row, waited, waiting_row,
+    ready_twin, running_row, waited, waiting_row,
 };
 pub(super) use lane::{home, named, numbered, overdue, with_quarantines};
 pub(super) use node::{NODES, node, owned, put_vitals, sign};

@@ -37,7 +37,8 @@ macro_rules! operations {
         concat!(
             r"SELECT o.seq, ",
             origins!(),
-            r", l.queue, l.upstream, CASE WHEN x.seq IS NOT NULL THEN x.state
+            r", coalesce(l.queue, 'unknown') AS queue, coalesce(l.upstream, 'unknown') AS upstream,
+                CASE WHEN x.seq IS NOT NULL THEN x.state
                 WHEN u.seq IS NOT NULL THEN 'running' WHEN r.seq IS NOT NULL
                 OR w.delayed_until IS NOT NULL THEN 'queued' ELSE 'waiting' END AS status,
                     coalesce(x.attempts, u.attempts, r.attempts, w.attempts) AS attempts,
@@ -62,7 +63,7 @@ macro_rules! operations {
             ) AS retried_by, v.at AS verdict_at, v.happened AS verdict_happened,
                 v.location AS verdict_location, v.note AS verdict_note
             FROM operations o
-            JOIN lanes l ON l.lane = o.lane
+            LEFT JOIN lanes l ON l.lane = o.lane
             LEFT JOIN outcomes x ON x.seq = o.seq
             LEFT JOIN verdicts v ON v.seq = x.seq"
         )

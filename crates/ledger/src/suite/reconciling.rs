@@ -191,6 +191,40 @@ async fn what_lies_in_no_lane_is_reported_and_put_where_its_lane_is_known(place:
     close(ledger, tasks).await;
 }
 
+async fn what_is_put_into_its_lane_again_counts_in_it_once(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    for number in 1..=3 {
+        ledger.accept(operation(number, START)).await.unwrap();
+    }
+    meddle(&place, "UPDATE ready SET lane = 99 WHERE seq <= 2;").await;
+    let report = ledger.reconcile(true, START).await.unwrap();
+    let counts: Vec<_> = report.findings.iter().map(|it| (it.kind, it.count)).collect();
+    // A depth that was counted twice would be a finding.
+    assert_eq!(counts, [(Discrepancy::Mislaid, 2)]);
+    assert_eq!(ledger.queue_depth("default"), 3);
+    close(ledger, tasks).await;
+}
+
+async fn an_operation_in_no_lane_is_readable_and_keeps_its_key(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    let mut new = keyed(1, 1);
+    new.policy.on_failure = OnFailure::Block;
+    ledger.accept(new).await.unwrap();
+    let leased = claim_one(&ledger, START).await;
+    let id = leased.id;
+    meddle(&place, "UPDATE operations SET lane = 99;").await;
+    let found = ledger.find(id).await.unwrap().unwrap();
+    assert_eq!((&*found.queue, &*found.upstream), ("unknown", "unknown"));
+    let listed = ledger.list(&Listing { limit: 9, ..Listing::default() }).await.unwrap();
+    assert_eq!(listed.operations.iter().map(|it| it.id).collect::<Vec<_>>(), [id]);
+    ledger.settle(outcome_of(leased, &answered(400), START)).await.unwrap().unwrap();
+    assert!(matches!(state(&ledger, id).await, OperationState::Failed { .. }));
+    let listing = KeyListing { blocked: true, after: None, limit: 9 };
+    let keys = ledger.keys(listing).await.unwrap();
+    assert_eq!(keys.iter().map(|key| key.name).collect::<Vec<_>>(), [SerialName([1; 16])]);
+    close(ledger, tasks).await;
+}
+
 async fn what_runs_or_waits_in_no_lane_holds_up_no_other(place: Place) {
     let (ledger, tasks) = place.open(START).await;
     for new in [operation(1, START), operation(2, START), keyed(3, 1), keyed(4, 1), keyed(5, 1)] {
@@ -225,6 +259,8 @@ macro_rules! on {
             what_only_a_person_can_put_right_is_reported,
             what_lies_in_no_lane_is_reported_and_put_where_its_lane_is_known,
             what_runs_or_waits_in_no_lane_holds_up_no_other,
+            what_is_put_into_its_lane_again_counts_in_it_once,
+            an_operation_in_no_lane_is_readable_and_keeps_its_key,
         );
     };
 }

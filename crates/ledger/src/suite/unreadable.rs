@@ -280,6 +280,56 @@ async fn what_is_past_its_deadline_when_its_turn_comes_does_not_begin(place: Pla
     close(ledger, tasks).await;
 }
 
+/// Damage of a restore: the first operation that is ready has a row in `running` too.
+const TWIN: &str = "INSERT INTO running (seq, lane, node, since, attempts, resumes, rescues, refusals, token, sequence) \
+     SELECT seq, lane, 1, due_at, 1, 0, 0, 0, 1, 2 FROM ready WHERE seq = (SELECT min(seq) FROM ready)";
+
+async fn an_operation_that_runs_and_lies_in_its_lane_too_holds_up_no_other(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    for number in 1..=3 {
+        ledger.accept(operation(number, START)).await.unwrap();
+    }
+    sql(&place, TWIN).await;
+    // One place is asked for, and the first in line is none that may be had.
+    let claimed = claim_one(&ledger, START).await;
+    assert_eq!(claimed.id, operation(2, START).id);
+    assert_eq!(depth(&ledger), 1);
+    let twin = ledger.find(operation(1, START).id).await.unwrap().unwrap();
+    assert!(matches!(twin.state, OperationState::Running { .. }), "{twin:?}");
+    assert_eq!(twin.counts.attempts, 1, "it began once");
+    sql(&place, TWIN).await;
+    let late = START + 25 * HOUR;
+    let overdue = ledger.overdue(&lane(false), LanePlace::START, 9, late).await.unwrap();
+    assert_eq!(overdue.seqs.len(), 1);
+    assert!(ledger.claim_expired(lane(false), overdue, late).await.unwrap().is_empty());
+    assert_eq!(depth(&ledger), 0);
+    let overdue = ledger.overdue(&lane(false), LanePlace::START, 9, late).await.unwrap();
+    assert_eq!(overdue.seqs.len(), 0, "its row in the lane is gone");
+    close(ledger, tasks).await;
+}
+
+async fn an_attempt_whose_operation_lies_in_its_lane_too_is_settled(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    let policy = Policy { delivery: DeliveryGuarantee::AtLeastOnce, ..operation(1, START).policy };
+    ledger.accept(NewOperation { policy, ..operation(1, START) }).await.unwrap();
+    let leased = claim_one(&ledger, START).await;
+    sql(
+        &place,
+        "INSERT INTO ready (seq, lane, due_at, attempts, resumes, rescues, refusals, token, sequence) \
+         SELECT seq, lane, 5, 0, 0, 0, 0, 0, 1 FROM running",
+    )
+    .await;
+    // It is to be tried again.
+    let settled = ledger.settle(outcome_of(leased, &answered(503), START)).await.unwrap();
+    assert!(settled.is_ok(), "{settled:?}");
+    let again = ledger.find(operation(1, START).id).await.unwrap().unwrap();
+    assert_eq!(again.counts.attempts, 1);
+    let OperationState::Queued { due_at } = again.state else { panic!("{again:?}") };
+    assert!(due_at > START);
+    assert_eq!(claim_one(&ledger, due_at).await.counts.attempts, 2);
+    close(ledger, tasks).await;
+}
+
 /// A page of operations, a tree and a timeline.
 async fn a_list_goes_on_behind_a_row_that_cannot_be_read(place: Place) {
     let (ledger, tasks) = place.open(START).await;
@@ -382,6 +432,8 @@ macro_rules! on {
             a_row_of_a_later_release_is_left_to_a_node_that_knows_its_form,
             a_task_is_left_to_a_node_that_knows_it,
             what_is_past_its_deadline_when_its_turn_comes_does_not_begin,
+            an_operation_that_runs_and_lies_in_its_lane_too_holds_up_no_other,
+            an_attempt_whose_operation_lies_in_its_lane_too_is_settled,
         );
     };
 }

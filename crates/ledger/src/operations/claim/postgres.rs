@@ -19,7 +19,7 @@ use crate::rows::{
     number, ready_row, running_row, waiting_row,
 };
 use crate::store::Batch;
-use crate::unread::{Handed, ROUNDS, Read, Unread, Use, again_at};
+use crate::unread::{self, Handed, ROUNDS, Read, Unread, Use, again_at};
 use crate::verbs::{Claimed, Held, Leased, Want};
 use crate::webhooks::sql::PendingEvent;
 use cloakroom_domain::Timestamp;
@@ -54,8 +54,8 @@ statements! {
     /// walked from its very beginning, and one statement takes, begins and reads. None of its
     /// parts sees what another one changes, so what is taken is left out of what comes next.
     /// What is past its deadline is taken to be ended, and does not begin, nor does what has counted
-    /// further than anything can be counted. Nothing is taken where
-    /// receivers are no longer as was relied on.
+    /// further than anything can be counted. What runs already is damage: its row in the lane goes, and
+    /// it is not begun a second time. Nothing is taken where receivers are no longer as was relied on.
     const CLAIMED: &str = concat!(
         r"
         WITH taken AS (DELETE FROM ready WHERE seq = ANY (ARRAY (
@@ -76,22 +76,26 @@ statements! {
         ready_row!("taken."),
         r", CASE WHEN o.deadline_at <= $4
             OR greatest(taken.attempts, taken.sequence) > 2147483647 THEN 0::bigint
-                ELSE 1::bigint END AS begins
+                ELSE 1::bigint END AS begins,
+            CASE WHEN u.seq IS NULL THEN 0::bigint ELSE 1::bigint END AS runs
         FROM taken
         LEFT JOIN LATERAL (SELECT deadline_at FROM operations WHERE seq = taken.seq
-            LIMIT 1) AS o ON true), begun AS (INSERT INTO running (seq, lane, node, since,
+            LIMIT 1) AS o ON true
+        LEFT JOIN LATERAL (SELECT seq FROM running WHERE seq = taken.seq
+            LIMIT 1) AS u ON true), begun AS (INSERT INTO running (seq, lane, node, since,
             attempts, resumes, rescues, refusals, contact, last_try, token, sequence,
             started_at, percent, message)
         SELECT seq, lane, $5, $8, attempts + begins, resumes, rescues, refusals, contact,
             last_try, least(token, 4611686018427387903) + 1, sequence + begins, CASE begins
             WHEN 1 THEN coalesce(started_at, $4) ELSE started_at END, percent, message
-        FROM timed), told AS (INSERT INTO events (seq, sequence, at, kind, attempt)
+        FROM timed
+        WHERE runs = 0), told AS (INSERT INTO events (seq, sequence, at, kind, attempt)
         SELECT seq, sequence + 1, $4, $6, attempts + 1
         FROM timed
-        WHERE begins = 1) SELECT want.lane AS wanted, (SELECT version
+        WHERE begins = 1 AND runs = 0) SELECT want.lane AS wanted, (SELECT version
         FROM webhooks) AS version, head.due_at AS next_due, t.seq, t.due_at, t.attempts,
             t.resumes, t.rescues, t.refusals, t.contact, t.last_try, t.token, t.sequence,
-            t.started_at, t.percent, t.message, t.begins, ",
+            t.started_at, t.percent, t.message, t.begins, t.runs, ",
         work!(),
         r"
         FROM UNNEST($1::bigint[], $3::bigint[]) AS want (lane, low)
@@ -247,7 +251,9 @@ statements! {
             ) AS held
         ))
         RETURNING ",
-        ready_row!("")
+        ready_row!(""),
+        r", coalesce((SELECT 1::bigint FROM running WHERE running.seq = ready.seq LIMIT 1), 0)
+            AS runs"
     );
 
     static RUNNING_GONE: Statement = Statement::among(r"DELETE FROM running WHERE seq = ANY");
@@ -316,14 +322,17 @@ struct Overlooked {
     begun: Vec<(i64, i64)>,
     ends: Vec<(Lane, Unread)>,
     left: Vec<(ReadyRow, String)>,
+    /// The lanes of those that run already, and left them.
+    twins: Vec<Lane>,
 }
 
 impl Overlooked {
     fn is_empty(&self) -> bool {
-        self.ends.is_empty() && self.left.is_empty()
+        self.ends.is_empty() && self.left.is_empty() && self.twins.is_empty()
     }
 
-    /// Ends what is damaged, and puts back what another node may be able to read.
+    /// Ends what is damaged, and puts back what another node may be able to read. What ran already
+    /// left its lane with the statement that took it.
     async fn see_to(
         self,
         writing: &mut PgTransaction,
@@ -337,7 +346,8 @@ impl Overlooked {
             // is reclaimed, or taken over.
             writing.turn_back().await?;
         }
-        let Self { begun, ends, left } = self;
+        let Self { begun, ends, left, twins } = self;
+        effects.unqueued.extend(twins);
         writing.script.add(&OUTLIVED, &begun, |(seq, sequence), cells| {
             cells.number(*seq).number(*sequence);
         });
@@ -371,6 +381,11 @@ fn hand(
         let Some(due_at) = maybe_time(row, "due_at")? else { continue };
         writing.book.marks.taken(place, due_at, now);
         let (lane, seq) = (writing.lane(place)?, number(row, "seq")?);
+        if runs(row)? {
+            unread::tell_of_twin(seq);
+            passed.twins.push(lane);
+            continue;
+        }
         let begins = number::<i64>(row, "begins")? > 0;
         let (before, damage) = Handed::state(row);
         let carried = match begins {
@@ -410,6 +425,11 @@ fn hand(
         }
     }
     Ok(passed)
+}
+
+/// Whether what was taken out of a lane runs already.
+fn runs(row: &PgRow) -> Result<bool, LedgerError> {
+    Ok(number::<i64>(row, "runs")? > 0)
 }
 
 /// When the first of a lane is due that was put off.
@@ -637,6 +657,11 @@ pub(crate) async fn claim_expired(
     let mut running = Vec::with_capacity(rows.len());
     let mut outs = Vec::with_capacity(rows.len());
     for row in &rows {
+        if runs(row)? {
+            unread::tell_of_twin(number(row, "seq")?);
+            effects.unqueued.push(lane.clone());
+            continue;
+        }
         let (before, damage) = Handed::state(row);
         let (seq, carried) = (number(row, "seq")?, before.clone().handed_out());
         let out = handed(seq, lane.clone(), carried.clone(), before.counts, Use::Expire);

@@ -16,7 +16,7 @@ use crate::sqlite::rows::{
 };
 use crate::sqlite::writer::Row;
 use crate::store::Batch;
-use crate::unread::{Handed, ROUNDS, Read, Unread, Use, again_at};
+use crate::unread::{self, Handed, ROUNDS, Read, Unread, Use, again_at};
 use crate::verbs::{Claimed, Held, Leased, Want};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::{Continuation, Counts, Lane};
@@ -104,7 +104,13 @@ statements! {
         running_row!("")
     );
 
-    const READY: &str = concat!(r"SELECT ", ready_row!(""), " FROM ready WHERE seq = ? AND lane = ?");
+    const READY: &str = concat!(
+        r"SELECT ",
+        ready_row!(""),
+        r", EXISTS (SELECT 1 FROM running u WHERE u.seq = ready.seq) AS runs
+        FROM ready
+        WHERE seq = ? AND lane = ?"
+    );
 }
 
 /// What is at hand of an operation on its way out.
@@ -128,7 +134,7 @@ pub(crate) fn claim(
         let lane = writing.book.number(&want.lane)?;
         let mut leased = Vec::new();
         for _ in 0..ROUNDS {
-            let before = effects.passed_over();
+            let before = effects.passed_over() + effects.unqueued.len();
             let most = want.limit.saturating_sub(leased.len());
             let rows = writing.writer.all(DUE, |values| {
                 values.put(lane).put(now.as_micros()).put(most as i64);
@@ -136,7 +142,8 @@ pub(crate) fn claim(
             let rows = without_twins(writing, rows, &want.lane, effects)?;
             leased.extend(begin(writing, &rows, &want.lane, Use::Carry, now, effects)?);
             // More may be due where some were passed over, or come to be so by their end.
-            if effects.passed_over() == before || leased.len() >= want.limit {
+            let after = effects.passed_over() + effects.unqueued.len();
+            if after == before || leased.len() >= want.limit {
                 break;
             }
         }
@@ -161,10 +168,7 @@ fn without_twins(
         return Ok(ready);
     }
     for (_, seq) in twins.iter().filter(|(runs, _)| *runs) {
-        tracing::error!(
-            place = seq,
-            "an operation that runs lay in a lane too; that row is removed"
-        );
+        unread::tell_of_twin(*seq);
         writing.writer.run(TWIN_GONE, |values| {
             values.put(*seq);
         })?;
@@ -472,5 +476,6 @@ pub(crate) fn claim_expired(
     let rows = writing.writer.all_of_each(READY, seqs, |seq, values| {
         values.put(seq).put(place);
     })?;
+    let rows = without_twins(writing, rows, lane, effects)?;
     begin(writing, &rows, lane, Use::Expire, now, effects)
 }

@@ -82,7 +82,7 @@ async fn laneless(
         }
         writing.learn_lanes([lane]).await?;
         if let Some(due_at) = maybe_time(&row, "due_at")? {
-            effects.ready.push((writing.lane(lane)?, due_at));
+            effects.found_again.push((writing.lane(lane)?, due_at));
         }
         effects.waits = true;
     }

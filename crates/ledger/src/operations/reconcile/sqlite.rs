@@ -115,7 +115,7 @@ fn laneless(
         }
         lanes.insert(lane);
         if let Some(due_at) = maybe_time(&row, "due_at")? {
-            effects.ready.push((writing.book.lane(lane)?, due_at));
+            effects.found_again.push((writing.book.lane(lane)?, due_at));
         }
         effects.waits = true;
     }

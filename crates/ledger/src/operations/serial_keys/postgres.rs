@@ -22,10 +22,11 @@ statements! {
     static BLOCKED: Statement = Statement::reading(
         r"
         INSERT INTO blocked_keys (digest, seq, operation, serial_key, upstream, blocked_at)
-        SELECT o.serial_digest, o.seq, o.id, o.serial_key, l.upstream, b.at
+        SELECT o.serial_digest, o.seq, o.id, o.serial_key,
+            coalesce(l.upstream, 'unknown'), b.at
         FROM (",
         "nn",
-        r") AS b (seq, at) JOIN operations o ON o.seq = b.seq JOIN lanes l ON l.lane = o.lane
+        r") AS b (seq, at) JOIN operations o ON o.seq = b.seq LEFT JOIN lanes l ON l.lane = o.lane
             ON CONFLICT (digest) DO UPDATE SET seq = EXCLUDED.seq,
             operation = EXCLUDED.operation, serial_key = EXCLUDED.serial_key,
             upstream = EXCLUDED.upstream, blocked_at = EXCLUDED.blocked_at",

@@ -17,9 +17,10 @@ statements! {
     const BLOCKED: &str = r"
         INSERT OR REPLACE INTO blocked_keys (digest, seq, operation, serial_key, upstream,
                 blocked_at)
-        SELECT o.serial_digest, o.seq, o.id, o.serial_key, l.upstream, ?2
+        SELECT o.serial_digest, o.seq, o.id, o.serial_key,
+            coalesce(l.upstream, 'unknown'), ?2
         FROM operations o
-        JOIN lanes l ON l.lane = o.lane
+        LEFT JOIN lanes l ON l.lane = o.lane
         JOIN serial_keys k ON k.digest = o.serial_digest AND k.seq = o.seq
         WHERE o.seq = ?1";
 

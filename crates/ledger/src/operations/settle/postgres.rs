@@ -15,7 +15,8 @@ use crate::postgres::marks::Shelf;
 use crate::postgres::places::latest;
 use crate::postgres::writing::PgTransaction;
 use crate::rows::{
-    ReadyRow, WaitingRow, carried, number, origins, running_row, standing_at, waiting_row,
+    ReadyRow, WaitingRow, carried, number, origins, ready_twin, running_row, standing_at,
+    waiting_row,
 };
 use crate::store::Batch;
 use crate::verbs::{Held, SettledAs, Settlement};
@@ -23,11 +24,12 @@ use crate::webhooks::rows::callback;
 use crate::webhooks::sql::OperationSnapshot;
 
 statements! {
-    pub(crate) static READY: Statement = Statement::insert(
+    pub(crate) static READY: Statement = Statement::insert_or(
         r"INSERT INTO ready",
         r"seq, lane, due_at, attempts, resumes, rescues, refusals, contact, last_try, token,
             sequence, started_at, percent, message",
         "ncnccccccccnNT",
+        ready_twin!(),
     );
 
     pub(crate) static RUNNING: Statement = Statement::insert(

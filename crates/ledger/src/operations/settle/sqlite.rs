@@ -8,7 +8,9 @@ use crate::commit::effects::Effects;
 use crate::error::{LedgerError, StaleLease};
 use crate::operations::ends::{Ends, Finish, LeasedRow};
 pub(crate) use crate::sqlite::rows::{EventRow, ReadyRow, RunningRow};
-use crate::sqlite::rows::{carried, number, origins, running_row, standing_at, waiting_row};
+use crate::sqlite::rows::{
+    carried, number, origins, ready_twin, running_row, standing_at, waiting_row,
+};
 use crate::sqlite::writer::Row;
 use crate::sqlite::{Book, SqliteTransaction};
 use crate::store::Batch;
@@ -17,10 +19,14 @@ use crate::webhooks::rows::callback;
 use crate::webhooks::sql::OperationSnapshot;
 
 statements! {
-    pub(crate) const READY: &str = r"
+    pub(crate) const READY: &str = concat!(
+        r"
         INSERT INTO ready (seq, lane, due_at, attempts, resumes, rescues, refusals, contact,
             last_try, token, sequence, started_at, percent, message)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        ",
+        ready_twin!()
+    );
 
     pub(crate) const RUNNING: &str = r"
         INSERT INTO running (seq, lane, node, since, attempts, resumes, rescues, refusals,
