@@ -11,7 +11,8 @@ use super::attempt_timeout::AttemptTimeout;
 use super::cancels::CancelHandle;
 use super::in_flight::InFlightLease;
 use super::permits::Permit;
-use super::request::BodyLoss;
+use super::recheck::AttemptSlot;
+use super::request::{BodyFault, BodyLoss, StoredBody};
 use super::response::{self, ResponseContext};
 use super::settle::{self, AttemptResult};
 use super::{EngineContext, jobs, recheck, request};
@@ -19,7 +20,7 @@ use crate::upstream::SentMarker;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::breaker::HealthSignal;
 use cloakroom_domain::operation::{
-    ErrorCode, Outcome, Policy, RequestPurpose, SendState, Work, is_in_doubt,
+    DeliveryGuarantee, ErrorCode, Outcome, Policy, RequestPurpose, SendState, Work, is_in_doubt,
 };
 use cloakroom_ledger::Leased;
 
@@ -59,8 +60,10 @@ async fn run(
     entry: InFlightLease,
 ) {
     let began = engine.clock.now();
-    let ended = attempt(&engine, &leased, &cancel, began).await;
-    let ended = recheck::before_the_end(&engine, &leased, &cancel, ended).await;
+    let ended = attempt(&engine, &leased, &cancel, &mut permit, began).await;
+    let sign = HealthSignal::of(&ended.outcome, time_limit(&leased.policy, began));
+    let slot = AttemptSlot::of(&mut permit, sign);
+    let ended = recheck::before_the_end(&engine, &leased, &cancel, slot, ended).await;
     // Before the settlement: behind it, the next attempt may be entered already.
     drop(cancel);
     let now = engine.clock.now();
@@ -82,6 +85,7 @@ async fn attempt(
     engine: &EngineContext,
     leased: &Leased,
     cancel: &CancelHandle,
+    permit: &mut Option<Permit>,
     now: Timestamp,
 ) -> AttemptResult {
     // Otherwise a connection at hand could take the request up before that is looked at.
@@ -96,7 +100,7 @@ async fn attempt(
     let marker = SentMarker::behind(Box::new(move || node_lease.may_begin()));
     let outcome = tokio::select! {
         biased;
-        ended = exchange(engine, leased, &marker, limit) => return ended,
+        ended = exchange(engine, leased, permit, &marker, limit) => return ended,
         () = cancel.canceled() => Outcome::Canceled { sent: marker.sent() },
         () = engine.tasks.cutting() => Outcome::Interrupted { sent: marker.sent() },
     };
@@ -126,6 +130,7 @@ fn is_late(policy: &Policy, now: Timestamp) -> bool {
 async fn exchange(
     engine: &EngineContext,
     leased: &Leased,
+    permit: &mut Option<Permit>,
     marker: &SentMarker,
     limit: Duration,
 ) -> AttemptResult {
@@ -137,13 +142,12 @@ async fn exchange(
     else {
         return AttemptResult::of(Outcome::Unroutable);
     };
-    let loss = BodyLoss::default();
-    let again = || request::call(engine, leased, request, marker, &loss);
     let mut time_left = AttemptTimeout::of(&engine.clock, limit);
-    if leased.counts.attempts > 1
-        && let Some(ended) = Box::pin(recheck::before_another(engine, leased, &mut time_left)).await
-    {
-        return ended;
+    if leased.counts.attempts > 1 {
+        let asking = recheck::before_another(engine, leased, permit, &mut time_left);
+        if let Some(ended) = Box::pin(asking).await {
+            return ended;
+        }
     }
     if is_in_doubt(&leased.policy, leased.counts) {
         // The question may have used the time up that the request was to have.
@@ -151,8 +155,18 @@ async fn exchange(
         time_left = AttemptTimeout::of(&engine.clock, limit);
     }
     let public = &engine.public(upstream, request);
+    let loss = BodyLoss::default();
+    let stored = match Box::pin(StoredBody::find(engine, request, &loss)).await {
+        Ok(stored) => stored,
+        Err(error) => return broken_by_the_ledger(leased, &loss, marker.sent(), error.to_string()),
+    };
+    let again = || request::call(engine, leased, request, stored.as_ref(), marker);
     // Boxed, because it is large, and each hand it goes through would make room for it anew.
     match time_left.wait_for(Box::pin(upstream.call_following(public, again))).await {
+        Err(_) if loss.fault().is_some() => {
+            let detail = "the ledger did not answer while the body was sent".to_owned();
+            broken_by_the_ledger(leased, &loss, marker.sent(), detail)
+        }
         Err(_) => AttemptResult::of(response::late(marker.sent())),
         Ok(Ok(reply)) => {
             let (purpose, policy) = (&RequestPurpose::of(&leased.work), &leased.policy);
@@ -169,9 +183,8 @@ async fn exchange(
         Ok(Err(broken)) if broken.is_own => {
             AttemptResult::of(Outcome::Interrupted { sent: marker.sent() })
         }
-        Ok(Err(broken)) if loss.happened() => {
-            let outcome = Outcome::Broken { sent: marker.sent(), cause: ErrorCode::Unreadable };
-            AttemptResult { detail: Some(broken.detail), ..AttemptResult::of(outcome) }
+        Ok(Err(broken)) if loss.fault().is_some() => {
+            broken_by_the_ledger(leased, &loss, marker.sent(), broken.detail)
         }
         Ok(Err(broken)) => {
             let outcome = response::outcome_of(&broken);
@@ -180,10 +193,27 @@ async fn exchange(
     }
 }
 
+/// The end of an attempt whose stored body could not be read to its end. Where it is only out of
+/// reach, and a repeat is allowed, the attempt counts as cut, and is made again.
+fn broken_by_the_ledger(
+    leased: &Leased,
+    loss: &BodyLoss,
+    sent: SendState,
+    detail: String,
+) -> AttemptResult {
+    let may_repeat =
+        sent == SendState::Nothing || leased.policy.delivery == DeliveryGuarantee::AtLeastOnce;
+    let outcome = match loss.fault() {
+        Some(BodyFault::OutOfReach) if may_repeat => Outcome::Interrupted { sent },
+        _ => Outcome::Broken { sent, cause: ErrorCode::Unreadable },
+    };
+    AttemptResult { detail: Some(detail), ..AttemptResult::of(outcome) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cloakroom_domain::operation::{DeliveryGuarantee, OnFailure, RetryPolicy};
+    use cloakroom_domain::operation::{OnFailure, RetryPolicy};
 
     #[test]
     fn nothing_begins_at_the_deadline() {

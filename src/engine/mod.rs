@@ -65,6 +65,10 @@ use metrics::EngineMetrics;
 use node_lease::NodeLease;
 pub use permits::LimitUsage;
 use permits::Permits;
+use slot_pool::SlotPool;
+
+/// How many attempts, for each slot, wait without one to ask their upstream again.
+const PATIENT: usize = 4;
 
 /// The settings of an engine.
 #[derive(Clone, Debug)]
@@ -188,6 +192,8 @@ struct EngineContext {
     clock: Clock,
     tasks: Tasks,
     permits: Permits,
+    /// The places of attempts that hold no slot while they wait to ask their upstream again.
+    patient: Arc<SlotPool>,
     cancels: CancelRegistry,
     in_flight: InFlightLeases,
     node_lease: NodeLease,
@@ -225,6 +231,7 @@ impl Engine {
         cancels.listen(ledger.cancels(), over.clone(), &tasks);
         let node_lease = NodeLease::starting(&clock, settings.node.lease, ledger.is_shared());
         let in_flight = InFlightLeases::default();
+        let patient = SlotPool::of(settings.slots * PATIENT);
         let handle = Self {
             permits: permits.clone(),
             loop_health: Arc::clone(&loop_health),
@@ -238,6 +245,7 @@ impl Engine {
             clock,
             tasks,
             permits,
+            patient,
             cancels,
             in_flight,
             node_lease,

@@ -2,7 +2,8 @@
 //!
 //! Owns the request; the domain decides what its answer means ([`RecheckFinding`]) and what follows
 //! ([`settle`](cloakroom_domain::operation::settle)). Its invariant: a recheck changes nothing at the
-//! upstream. It runs within the slot and the time of an attempt, or of a monitor poll.
+//! upstream. It runs within the time of an attempt, or of a monitor poll, and within its slot until
+//! the upstream asks for patience: then the slot is free for others.
 
 use std::time::Duration;
 
@@ -11,10 +12,13 @@ use http::Method;
 
 use super::attempt_timeout::AttemptTimeout;
 use super::cancels::CancelHandle;
+use super::permits::Permit;
 use super::response::{self, ResponseContext};
 use super::settle::AttemptResult;
+use super::slot_pool::{AcquirePriority, PoolSlot};
 use super::{EngineContext, body_writer, request};
 use crate::upstream::{Call, SentMarker, UpstreamResponse};
+use cloakroom_domain::breaker::HealthSignal;
 use cloakroom_domain::http::idempotency::{sent_octets, value_of};
 use cloakroom_domain::http::retry_after::RetryAfter;
 use cloakroom_domain::operation::{
@@ -35,6 +39,42 @@ enum RecheckReply {
     Nothing(Option<u16>),
 }
 
+/// What an attempt holds of this node's limits while it asks.
+pub(super) struct AttemptSlot<'a> {
+    permit: Option<&'a mut Option<Permit>>,
+    /// What the attempt says about its upstream, if anything.
+    sign: Option<HealthSignal>,
+    waits: Option<PoolSlot>,
+}
+
+impl<'a> AttemptSlot<'a> {
+    pub(super) fn of(permit: &'a mut Option<Permit>, sign: Option<HealthSignal>) -> Self {
+        Self { permit: Some(permit), sign, waits: None }
+    }
+
+    /// A monitor poll holds no slot.
+    const fn none() -> Self {
+        Self { permit: None, sign: None, waits: None }
+    }
+
+    /// Gives the slot up until the attempt ends, unless too many wait without one.
+    fn give_up(&mut self, engine: &EngineContext) {
+        let Some(permit) = self.permit.as_deref_mut() else { return };
+        if let Some(held) = permit
+            && let Some(place) = engine.patient.take(AcquirePriority::Handoff)
+        {
+            held.ended(self.sign, engine.clock.now());
+            *permit = None;
+            self.waits = Some(place);
+        }
+    }
+
+    /// Whether the slot has been given up: then nothing may be sent in this attempt.
+    const fn is_given_up(&self) -> bool {
+        self.waits.is_some()
+    }
+}
+
 /// Path and query that the upstream is asked at about an operation, if it can be asked.
 fn target(leased: &Leased) -> Option<String> {
     let key = sent_octets(leased.upstream_key.as_deref(), leased.id);
@@ -50,12 +90,14 @@ fn target(leased: &Leased) -> Option<String> {
 pub(super) async fn before_another(
     engine: &EngineContext,
     leased: &Leased,
+    permit: &mut Option<Permit>,
     time_left: &mut AttemptTimeout<'_>,
 ) -> Option<AttemptResult> {
     let in_doubt = is_in_doubt(&leased.policy, leased.counts);
+    let mut slot = AttemptSlot::of(permit, None);
     let word = match target(leased) {
         Some(target) if in_doubt => {
-            Box::pin(ask_patiently(engine, leased, target, time_left)).await
+            Box::pin(ask_patiently(engine, leased, target, &mut slot, time_left)).await
         }
         Some(target) => Box::pin(ask(engine, leased, &target, time_left)).await,
         None => RecheckReply::Nothing(None),
@@ -64,6 +106,10 @@ pub(super) async fn before_another(
         RecheckReply::Did(reply) => kept(engine, leased, time_left, *reply).await,
         RecheckReply::Nothing(status) if in_doubt => {
             Some(AttemptResult::of(Outcome::Unclear { status }))
+        }
+        // It is sent once it has a slot again, after the same question.
+        RecheckReply::DidNot(_) if slot.is_given_up() => {
+            Some(AttemptResult::of(Outcome::Interrupted { sent: SendState::Nothing }))
         }
         RecheckReply::DidNot(_) | RecheckReply::NotYet { .. } | RecheckReply::Nothing(_) => None,
     }
@@ -74,12 +120,14 @@ pub(super) async fn before_the_end(
     engine: &EngineContext,
     leased: &Leased,
     cancel: &CancelHandle,
+    mut slot: AttemptSlot<'_>,
     ended: AttemptResult,
 ) -> AttemptResult {
     let Some(target) = target_where_open(leased, &ended) else { return ended };
+    let asking = found_out(engine, leased, target, &ended.outcome, &mut slot, Duration::MAX);
     let found = tokio::select! {
         biased;
-        found = Box::pin(found_out(engine, leased, target, &ended.outcome, Duration::MAX)) => found,
+        found = Box::pin(asking) => found,
         () = cancel.canceled() => None,
         // The next start asks.
         () = engine.tasks.cutting() => {
@@ -99,7 +147,9 @@ pub(super) async fn before_a_monitor_ends_it(
     limit: Duration,
 ) -> AttemptResult {
     let Some(target) = target_where_open(leased, &ended) else { return ended };
-    let found = Box::pin(found_out(engine, leased, target, &ended.outcome, limit)).await;
+    let mut slot = AttemptSlot::none();
+    let asking = found_out(engine, leased, target, &ended.outcome, &mut slot, limit);
+    let found = Box::pin(asking).await;
     in_place_of(engine, ended, found)
 }
 
@@ -113,6 +163,7 @@ async fn found_out(
     leased: &Leased,
     target: String,
     outcome: &Outcome,
+    slot: &mut AttemptSlot<'_>,
     limit: Duration,
 ) -> Option<AttemptResult> {
     let cause = match outcome {
@@ -123,7 +174,7 @@ async fn found_out(
     let left = leased.policy.deadline_at.since(engine.clock.now());
     let limit = leased.policy.timeout.min(left).max(LEAST).min(limit);
     let mut time_left = AttemptTimeout::of(&engine.clock, limit);
-    match Box::pin(ask_patiently(engine, leased, target, &mut time_left)).await {
+    match Box::pin(ask_patiently(engine, leased, target, slot, &mut time_left)).await {
         RecheckReply::Did(reply) => kept(engine, leased, &mut time_left, *reply).await,
         RecheckReply::DidNot(status) => {
             Some(AttemptResult::of(Outcome::Refuted { cause, status, answered: None }))
@@ -156,11 +207,13 @@ const LEAST: Duration = Duration::from_secs(5);
 /// The least pause before the same question.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Asks, and asks again while the upstream cannot tell yet and there is time.
+/// Asks, and asks again while the upstream cannot tell yet and there is time. In between, no slot is
+/// held.
 async fn ask_patiently(
     engine: &EngineContext,
     leased: &Leased,
     target: String,
+    slot: &mut AttemptSlot<'_>,
     time_left: &mut AttemptTimeout<'_>,
 ) -> RecheckReply {
     let mut times = 0;
@@ -170,9 +223,11 @@ async fn ask_patiently(
         times += 1;
         let pause = leased.policy.retry.wait(times, retry_after.wait(), &mut rand::rng());
         let pause = pause.max(PAUSE);
-        let waited =
-            time_left.has(pause) && time_left.wait_for(engine.clock.sleep(pause)).await.is_ok();
-        if !waited {
+        if !time_left.has(pause) {
+            return RecheckReply::Nothing(Some(status));
+        }
+        slot.give_up(engine);
+        if time_left.wait_for(engine.clock.sleep(pause)).await.is_err() {
             return RecheckReply::Nothing(Some(status));
         }
     }

@@ -4,7 +4,8 @@
 //! know what `upstream` does to every request alike (`Host`, lengths, configured fields).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -18,6 +19,7 @@ use cloakroom_domain::http::idempotency::{IDEMPOTENCY_KEY, sent_octets};
 use cloakroom_domain::http::{forwarded, trace};
 use cloakroom_domain::operation::{BodyKey, OperationBody, Request};
 use cloakroom_ledger::{Leased, Ledger, LedgerError};
+use cloakroom_runtime::clock::Clock;
 
 const KEY: HeaderName = HeaderName::from_static(IDEMPOTENCY_KEY);
 const ID: HeaderName = HeaderName::from_static("operation-id");
@@ -38,8 +40,8 @@ pub(super) fn call(
     engine: &EngineContext,
     leased: &Leased,
     request: &Request,
+    stored: Option<&StoredBody>,
     marker: &SentMarker,
-    loss: &BodyLoss,
 ) -> Call {
     let marks = AttemptFields {
         id: leased.id,
@@ -51,7 +53,7 @@ pub(super) fn call(
         method: request.method.clone(),
         target: request.target.clone(),
         fields: fields(request, marks),
-        body: body(&request.body, &engine.ledger, loss),
+        body: body(&request.body, stored),
         delivery: leased.policy.delivery,
         is_rechecked: leased.policy.recheck.is_some(),
         marker: marker.clone(),
@@ -123,48 +125,123 @@ fn progress_url(engine: &EngineContext, leased: &Leased) -> Option<String> {
 
 /// A piece of a stored body could not be read.
 #[derive(Debug, thiserror::Error)]
-enum ChunkError {
+pub(super) enum ChunkError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     #[error("piece {0} of the stored body is missing or has another length than was stored")]
     Missing(u32),
 }
 
-/// Records that a stored body could not be read while it was sent: then the gateway broke the call
-/// off, and the upstream is not to blame. Clones share one record.
+impl ChunkError {
+    /// Whether the piece is lost, rather than out of reach at present.
+    const fn is_loss(&self) -> bool {
+        matches!(self, Self::Missing(_) | Self::Ledger(LedgerError::Damaged(_)))
+    }
+}
+
+/// Why a stored body could not be sent whole. The gateway broke the call off then, and the upstream
+/// is not to blame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BodyFault {
+    /// The ledger does not answer, or another node has the key or the release: a later attempt
+    /// finds the body whole.
+    OutOfReach,
+    /// A part of it is lost, and no attempt ever finds it.
+    Lost,
+}
+
+/// Records whether a stored body could be read while it was sent. Clones share one record.
 #[derive(Clone, Debug, Default)]
-pub(super) struct BodyLoss(Arc<AtomicBool>);
+pub(super) struct BodyLoss(Arc<AtomicU8>);
 
 impl BodyLoss {
-    /// Whether a piece could not be read.
-    pub(super) fn happened(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-
-    fn noted<T>(&self, piece: Result<T, ChunkError>) -> Result<T, ChunkError> {
-        piece.inspect_err(|_| self.0.store(true, Ordering::Release))
-    }
-}
-
-fn body(body: &OperationBody, ledger: &Ledger, loss: &BodyLoss) -> CallBody {
-    match body {
-        OperationBody::Inline(octets) => octets.clone().into(),
-        OperationBody::Chunked { key, length } => {
-            let stored = StoredBodyReader { ledger: ledger.clone(), key: *key, loss: loss.clone() };
-            CallBody::stream(*length, pieces(stored, *length))
+    /// Why the body cannot be read at this moment, if so.
+    pub(super) fn fault(&self) -> Option<BodyFault> {
+        match self.0.load(Ordering::Acquire) {
+            0 => None,
+            1 => Some(BodyFault::OutOfReach),
+            _ => Some(BodyFault::Lost),
         }
     }
+
+    fn note<T>(&self, piece: &Result<T, ChunkError>) {
+        let fault = match piece {
+            Ok(_) => 0,
+            Err(error) if error.is_loss() => 2,
+            Err(_) => 1,
+        };
+        self.0.store(fault, Ordering::Release);
+    }
 }
 
+/// How long a piece that is out of reach is asked for again before the call is broken off: a
+/// database that moves to another server is back within seconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The bounds of the pause before that.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
+/// A stored body, with its first piece in memory.
+pub(super) struct StoredBody {
+    reader: StoredBodyReader,
+    first: Bytes,
+    length: u64,
+}
+
+impl StoredBody {
+    /// Finds the body of a request, if it is stored in pieces. Its first piece is read before
+    /// anything is sent, so that a ledger that is away leaves nothing open.
+    pub(super) async fn find(
+        engine: &EngineContext,
+        request: &Request,
+        loss: &BodyLoss,
+    ) -> Result<Option<Self>, ChunkError> {
+        let OperationBody::Chunked { key, length } = request.body else { return Ok(None) };
+        let (ledger, clock) = (engine.ledger.clone(), engine.clock.clone());
+        let reader = StoredBodyReader { ledger, clock, key, loss: loss.clone() };
+        let first = reader.piece(0, length).await?;
+        Ok(Some(Self { reader, first, length }))
+    }
+}
+
+fn body(body: &OperationBody, stored: Option<&StoredBody>) -> CallBody {
+    match (body, stored) {
+        (_, Some(stored)) => CallBody::stream(stored.length, pieces(stored)),
+        (OperationBody::Inline(octets), None) => octets.clone().into(),
+        // Without its pieces it is never sent.
+        (OperationBody::Chunked { .. }, None) => Bytes::new().into(),
+    }
+}
+
+#[derive(Clone)]
 struct StoredBodyReader {
     ledger: Ledger,
+    clock: Clock,
     key: BodyKey,
     loss: BodyLoss,
 }
 
 impl StoredBodyReader {
-    /// The piece of that number, of a body of which so many octets are left.
+    /// The piece of that number, of a body of which so many octets are left. It is asked for again
+    /// for some seconds while it is out of reach.
     async fn piece(&self, number: u32, left: u64) -> Result<Bytes, ChunkError> {
+        let (began, mut pause) = (self.clock.elapsed(), PAUSE.0);
+        loop {
+            let piece = self.piece_now(number, left).await;
+            self.loss.note(&piece);
+            match piece {
+                Err(error) if !error.is_loss() => {
+                    if self.clock.elapsed().saturating_sub(began) >= PATIENCE {
+                        return Err(error);
+                    }
+                }
+                piece => return piece,
+            }
+            self.clock.sleep(pause).await;
+            pause = (pause * 2).min(PAUSE.1);
+        }
+    }
+
+    async fn piece_now(&self, number: u32, left: u64) -> Result<Bytes, ChunkError> {
         let piece = self.ledger.piece(self.key, number).await?;
         let whole = left.min(OperationBody::INLINE_LIMIT as u64);
         piece.filter(|piece| piece.len() as u64 == whole).ok_or(ChunkError::Missing(number))
@@ -173,16 +250,20 @@ impl StoredBodyReader {
 
 /// The pieces of a stored body, in order.
 fn pieces(
-    stored: StoredBodyReader,
-    length: u64,
+    stored: &StoredBody,
 ) -> impl stream::Stream<Item = Result<Bytes, ChunkError>> + Send + 'static {
-    stream::try_unfold((stored, 0, length), move |(stored, number, left)| async move {
+    let (reader, first) = (stored.reader.clone(), Some(stored.first.clone()));
+    let begin = (reader, first, 0, stored.length);
+    stream::try_unfold(begin, |(reader, first, number, left)| async move {
         if left == 0 {
             return Ok(None);
         }
-        let piece = stored.loss.noted(stored.piece(number, left).await)?;
+        let piece = match first {
+            Some(first) => first,
+            None => reader.piece(number, left).await?,
+        };
         let left = left.saturating_sub(piece.len() as u64);
-        Ok(Some((piece, (stored, number + 1, left))))
+        Ok(Some((piece, (reader, None, number + 1, left))))
     })
 }
 

@@ -2,7 +2,7 @@
 
 use crate::support::gateway::Gateway;
 use crate::support::postgres::cluster;
-use crate::support::{Answer, Request, Setup, Upstream, get, post};
+use crate::support::{Answer, Request, Setup, Upstream, get, post, time};
 
 /// A gateway on a database of its own, and that database's name.
 async fn started(upstream: &Upstream, route: &str) -> (Gateway, String) {
@@ -59,6 +59,80 @@ async fn a_body_of_another_length_that_is_found_while_it_is_sent_is_no_fault_of_
         let error = &document["error"];
         assert_eq!((&error["code"], error["cause"].as_str()), (&code.into(), cause), "{document}");
     }
+}
+
+/// Has pieces from that number on be out of reach, as they are while a database is away.
+fn out_of_reach(name: &str, from: u32) {
+    cluster().sql(
+        name,
+        &format!(
+            "ALTER TABLE pieces RENAME TO stored_pieces; \
+             CREATE FUNCTION reach(it bytea) RETURNS bytea STABLE LANGUAGE plpgsql AS $$ BEGIN \
+             RAISE EXCEPTION 'out of reach' USING ERRCODE = '57014'; END $$; \
+             CREATE VIEW pieces AS SELECT body, number, CASE WHEN number >= {from} THEN reach(octets) \
+             ELSE octets END AS octets, node, written_at FROM stored_pieces"
+        ),
+    );
+}
+
+fn within_reach(name: &str) {
+    let back = "DROP VIEW pieces; ALTER TABLE stored_pieces RENAME TO pieces";
+    cluster().sql(name, back);
+}
+
+#[tokio::test]
+async fn a_body_that_is_out_of_reach_for_a_while_is_sent_once_it_is_there() {
+    for (delivery, from) in [("at-most-once", 0), ("at-least-once", 0), ("at-least-once", 1)] {
+        let upstream = Upstream::start().await;
+        let route =
+            format!("queue = \"held\"\ndelivery = {delivery:?}\nretry = {{ attempts = 1 }}");
+        let (gateway, name) = started(&upstream, &route).await;
+        hold(&gateway, "pause").await;
+        let ticket = gateway.accept(large()).await;
+        out_of_reach(&name, from);
+        hold(&gateway, "resume").await;
+        let cut = async || gateway.document(&ticket).await["resumes"].as_u64().filter(|it| *it > 0);
+        gateway.while_stepping(1, "an attempt that was cut", cut).await;
+        within_reach(&name);
+        let document = gateway.timed_out_by_steps_of(1, &ticket).await;
+        assert_eq!(document["status"], "succeeded", "{delivery} from {from}: {document}");
+        let whole = upstream.received().iter().filter(|it| it.body.len() == 700_000).count();
+        assert_eq!(whole, 1, "{delivery} from {from}");
+    }
+}
+
+#[tokio::test]
+async fn a_short_outage_while_a_body_is_sent_cuts_nothing() {
+    let upstream = Upstream::start().await;
+    let (gateway, name) = started(&upstream, "queue = \"held\"\ntimeout = \"1m\"").await;
+    hold(&gateway, "pause").await;
+    let ticket = gateway.accept(large()).await;
+    out_of_reach(&name, 1);
+    hold(&gateway, "resume").await;
+    let running = async || {
+        let document = gateway.document(&ticket).await;
+        (document["status"] == "running").then_some(())
+    };
+    time::until("the attempt", running).await;
+    within_reach(&name);
+    let document = gateway.timed_out_by_steps_of(1, &ticket).await;
+    assert_eq!((&document["status"], &document["attempts"]), (&"succeeded".into(), &1.into()));
+    assert_eq!(upstream.received().len(), 1);
+}
+
+#[tokio::test]
+async fn a_body_that_is_out_of_reach_when_a_part_has_been_sent_leaves_at_most_once_open() {
+    let upstream = Upstream::start().await;
+    let (gateway, name) = started(&upstream, "queue = \"held\"").await;
+    hold(&gateway, "pause").await;
+    let ticket = gateway.accept(large()).await;
+    out_of_reach(&name, 1);
+    hold(&gateway, "resume").await;
+    let document = gateway.timed_out_by_steps_of(1, &ticket).await;
+    assert_eq!(document["error"]["code"], "outcome-unknown", "{document}");
+    assert_eq!(document["attempts"], 1, "{document}");
+    let standing = gateway.admin(get("/-/queues")).await.expect(200).json();
+    assert_eq!(standing["upstreams"][0]["breaker"]["state"], "closed", "{standing}");
 }
 
 #[tokio::test]

@@ -185,6 +185,25 @@ async fn while_the_upstream_cannot_tell_yet_it_is_asked_again() {
 }
 
 #[tokio::test]
+async fn while_it_waits_to_ask_again_its_slot_is_free_for_others() {
+    let upstream = Upstream::start().await;
+    upstream.script("/orders", [Answer::Reset]);
+    upstream.script("/made", [Answer::status(503).field("Retry-After", "20")]);
+    upstream.on("/made", Answer::status(200));
+    let setup = setup(&upstream, "at-most-once").set("engine", "slots = 1");
+    let gateway = setup.route("POST /others", "").start().await;
+    let asked_about = accept(&gateway).await;
+    upstream.until_received("/made", 1).await;
+    // The clock stands still, so the pause does not end.
+    let other = gateway.accept(post("/others")).await;
+    assert_eq!(gateway.settled(&other).await["status"], "succeeded");
+    assert_eq!(upstream.received_at("/made").len(), 1);
+    let document = gateway.timed_out_by_steps_of(1, &asked_about).await;
+    assert_eq!(document["status"], "succeeded", "{document}");
+    assert_eq!(upstream.received_at("/orders").len(), 1);
+}
+
+#[tokio::test]
 async fn an_upstream_that_never_can_tell_is_not_asked_for_ever() {
     for (retry_after, least, most) in [("2", 3, 10), ("60", 1, 1)] {
         let upstream = Upstream::start().await;

@@ -59,10 +59,10 @@ pub use postgres::postgres_version;
 pub use resealing::{NoCursor, ResealCursor, Resealed};
 pub use sqlite::{check_file, check_folder, folder_of, sqlite_version};
 pub use verbs::{
-    Accepted, Blocked, Canceled, Claimed, Freeing, Judged, KeptAnswer, KeyInUse, KeyListing,
-    LaneDepth, LanePlace, Lease, Leased, Listing, NoSerialName, Operation, Overdue, Page, Pausing,
-    Piece, ProgressReport, Progressed, Promised, Pruned, Retention, SerialName, Settlement,
-    Subject, Unblocked, Want,
+    Accepted, Blocked, Canceled, Claimed, Deadline, Freeing, Judged, KeptAnswer, KeyInUse,
+    KeyListing, LaneDepth, LanePlace, Lease, Leased, Listing, NoSerialName, Operation, Overdue,
+    Page, Pausing, Piece, ProgressReport, Progressed, Promised, Pruned, Retention, SerialName,
+    Settlement, Subject, Unblocked, Want,
 };
 pub use watch::Watch;
 pub use webhooks::{

@@ -63,16 +63,22 @@ impl PollingPace {
     }
 }
 
+/// How long a look took that began then. Ledger time may step meanwhile, and a pause that followed from
+/// it would be as long as the step.
+fn took(clock: &Clock, begun: Duration) -> Duration {
+    clock.elapsed().saturating_sub(begun)
+}
+
 /// Keeps the lanes that this node knows up to date.
 async fn lanes(shared: &Shared, clock: &Clock, hurry: &Notify) {
     let mut pace = PollingPace::new(LANES_IDLE);
     loop {
-        let begun = clock.now();
+        let begun = clock.elapsed();
         let news = told(look_at_lanes(shared).await).unwrap_or(false);
         if news {
             shared.work.notify_one();
         }
-        let pause = pace.after(news, clock.now().since(begun));
+        let pause = pace.after(news, took(clock, begun));
         tokio::select! {
             () = clock.sleep(pause) => {}
             () = hurry.notified() => pace = PollingPace::new(LANES_IDLE),
@@ -103,14 +109,14 @@ async fn watched(shared: &Shared, clock: &Clock) {
             pace = PollingPace::new(WATCHED_IDLE);
             continue;
         }
-        let (begun, mut news) = (clock.now(), false);
+        let (begun, mut news) = (clock.elapsed(), false);
         for group in ids.chunks(GROUP) {
             let seen = told(read::sequences(&shared.store, group).await).unwrap_or_default();
             for (id, sequence) in seen {
                 news |= shared.waiters.looked(id, sequence);
             }
         }
-        clock.sleep(pace.after(news, clock.now().since(begun))).await;
+        clock.sleep(pace.after(news, took(clock, begun))).await;
     }
 }
 
@@ -118,11 +124,11 @@ async fn watched(shared: &Shared, clock: &Clock) {
 /// it has ended.
 async fn called_off(shared: &Shared, clock: &Clock) {
     loop {
-        let begun = clock.now();
+        let begun = clock.elapsed();
         for id in told(cancel::called_off(&shared.store).await).unwrap_or_default() {
             shared.call_off(id);
         }
-        clock.sleep(LANES_IDLE.max(clock.now().since(begun) * SHARE * 10)).await;
+        clock.sleep(LANES_IDLE.max(took(clock, begun) * SHARE * 10)).await;
     }
 }
 

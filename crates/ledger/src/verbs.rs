@@ -239,8 +239,19 @@ pub(super) fn pieces_in(octets: u64) -> i64 {
 pub struct Overdue {
     /// Their places.
     pub(super) seqs: Vec<i64>,
+    /// The deadlines of others that it has seen, and that come soon.
+    pub soon: Vec<Deadline>,
     /// Where the next look goes on; none at the end of the lane.
     pub next: Option<LanePlace>,
+}
+
+/// When the deadline of an operation in a lane comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deadline {
+    /// The deadline.
+    pub at: Timestamp,
+    /// The place of the operation.
+    pub(super) seq: i64,
 }
 
 /// A place in a lane, in its order.
@@ -257,7 +268,20 @@ impl LanePlace {
     pub const START: Self = Self { due_at: i64::MIN, seq: i64::MIN };
 }
 
+impl Deadline {
+    /// The deadline of the operation in this place.
+    pub const fn new(at: Timestamp, seq: i64) -> Self {
+        Self { at, seq }
+    }
+}
+
 impl Overdue {
+    /// Operations whose deadlines a former look has seen, and have come since.
+    pub fn of(deadlines: &[Deadline]) -> Self {
+        let seqs = deadlines.iter().map(|deadline| deadline.seq).collect();
+        Self { seqs, ..Self::default() }
+    }
+
     /// Whether the look has found any.
     pub fn is_empty(&self) -> bool {
         self.seqs.is_empty()

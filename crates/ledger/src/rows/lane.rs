@@ -3,9 +3,12 @@
 //! A lane has a row and its number. Its quarantine has no row of its own: its number is
 //! the lane's, negative.
 
-use super::{ReadRow, number};
+use std::time::Duration;
+
+use super::{ReadRow, maybe_time, number};
 use crate::error::LedgerError;
-use crate::verbs::{LanePlace, Overdue};
+use crate::verbs::{Deadline, LanePlace, Overdue};
+use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::{Counts, Lane};
 
 /// The number of a lane, where `of` knows those that have rows.
@@ -39,14 +42,25 @@ pub(crate) const fn home(number: i64, counts: Counts) -> i64 {
     if counts.is_quarantined() { -number.abs() } else { number }
 }
 
+/// How far ahead a look at a lane tells of deadlines: longer than the pause between two looks.
+const SOON: Duration = Duration::from_mins(2);
+
 /// What a look at a lane came to, from the rows that it saw in their order, of which those have a
-/// `late` above 0 that are past their deadline.
-pub(crate) fn overdue<R: ReadRow>(rows: &[R], looked_at: usize) -> Result<Overdue, LedgerError> {
+/// `late` above 0 that are past their deadline at `now`.
+pub(crate) fn overdue<R: ReadRow>(
+    rows: &[R],
+    looked_at: usize,
+    now: Timestamp,
+) -> Result<Overdue, LedgerError> {
     let mut overdue = Overdue::default();
     for row in rows {
         let seq = number(row, "seq")?;
         if number::<i64>(row, "late")? > 0 {
             overdue.seqs.push(seq);
+        } else if let Ok(Some(at)) = maybe_time(row, "deadline_at")
+            && at <= now + SOON
+        {
+            overdue.soon.push(Deadline::new(at, seq));
         }
         overdue.next = Some(LanePlace { due_at: number(row, "due_at")?, seq });
     }

@@ -121,6 +121,27 @@ async fn a_beat_does_not_walk_what_has_ended_while_an_old_snapshot_is_held() {
 }
 
 #[tokio::test]
+async fn a_count_of_what_is_stored_does_not_walk_what_has_ended_while_an_old_snapshot_is_held() {
+    let mut scene = Scene::new().await;
+    let (ledger, tasks) = scene.place.open(START).await;
+    ledger.accept(operation(1, START)).await.unwrap();
+    let _held = claim_one(&ledger, START).await;
+    for _ in 0..2 {
+        ledger.beat(vitals()).await.unwrap();
+    }
+    scene.end_many(ledger.incarnation()).await;
+    let read = scene
+        .reads_of_a_round("running", ("counters", "counters_pkey"), async || {
+            let report = ledger.recount_lanes().await.unwrap();
+            assert!(report.findings.is_empty(), "{report:?}");
+        })
+        .await;
+    assert!(read < 200, "a count reads {read} entries");
+    close(ledger, tasks).await;
+    scene.done().await;
+}
+
+#[tokio::test]
 async fn a_prune_does_not_walk_bodies_that_were_deleted_while_an_old_snapshot_is_held() {
     let mut scene = Scene::new().await;
     let (ledger, tasks) = scene.place.open(START).await;

@@ -243,6 +243,15 @@ async fn a_lane_of_mixed_deadlines_is_walked_once_in_small_steps(place: Place) {
     }
     assert_eq!((ended.len(), looks), (20, 5));
     assert_eq!(ledger.queue_depth("default"), 20);
+    // A look tells of the deadlines that come before the next one.
+    let look = async |now| ledger.overdue(&lane(false), LanePlace::START, 40, now).await.unwrap();
+    assert!(look(START + HOUR).await.soon.is_empty());
+    let soon = look(START + 2 * HOUR - Duration::from_mins(1)).await;
+    assert!(soon.is_empty());
+    assert_eq!((soon.soon.len(), soon.soon[0].at), (20, START + 2 * HOUR));
+    let passed = Overdue::of(&soon.soon[..7]);
+    let leased = ledger.claim_expired(lane(false), passed, START + 2 * HOUR).await.unwrap();
+    assert_eq!(leased.len(), 7);
     close(ledger, tasks).await;
 }
 

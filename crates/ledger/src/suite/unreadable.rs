@@ -330,6 +330,34 @@ async fn an_attempt_whose_operation_lies_in_its_lane_too_is_settled(place: Place
     close(ledger, tasks).await;
 }
 
+async fn those_of_a_dead_node_that_cannot_be_read_do_not_end_its_takeover(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    for number in 1..=4 {
+        ledger.accept(operation(number, START)).await.unwrap();
+        claim_one(&ledger, START).await;
+    }
+    sql(&place, "UPDATE operations SET success = 'abc' WHERE seq < (SELECT max(seq) FROM running)")
+        .await;
+    let (other, more_tasks) = match &place {
+        Place::File(_) => (None, None),
+        Place::Database(_) => {
+            let (other, tasks) = place.open(START).await;
+            (Some(other), Some(tasks))
+        }
+    };
+    let taker = other.as_ref().unwrap_or(&ledger);
+    let dead = vec![Dead { incarnation: ledger.incarnation(), beat: None }];
+    let orphans = taker.claim_orphans(dead, 1, START).await.unwrap();
+    assert_eq!(orphans.iter().map(|it| it.id).collect::<Vec<_>>(), [operation(4, START).id]);
+    for number in 1..=3 {
+        assert_eq!(code(&ledger, operation(number, START).id).await, "unreadable");
+    }
+    if let (Some(other), Some(tasks)) = (other, more_tasks) {
+        close(other, tasks).await;
+    }
+    close(ledger, tasks).await;
+}
+
 /// A page of operations, a tree and a timeline.
 async fn a_list_goes_on_behind_a_row_that_cannot_be_read(place: Place) {
     let (ledger, tasks) = place.open(START).await;
@@ -434,6 +462,7 @@ macro_rules! on {
             what_is_past_its_deadline_when_its_turn_comes_does_not_begin,
             an_operation_that_runs_and_lies_in_its_lane_too_holds_up_no_other,
             an_attempt_whose_operation_lies_in_its_lane_too_is_settled,
+            those_of_a_dead_node_that_cannot_be_read_do_not_end_its_takeover,
         );
     };
 }

@@ -44,14 +44,21 @@ macro_rules! elsewhere {
 }
 
 /// Octets that are stored for operations of these lanes which have not ended, and of no more than
-/// so many. Their rows are looked up one by one, for the reason that `places` tells.
+/// so many. Their rows are looked up one by one, for the reason that `places` tells; those that run
+/// are found by their nodes, from the time on that each node told last.
 macro_rules! stored_octets {
     ($lanes:literal, $most:literal) => {
         concat!(
             r"(SELECT coalesce(sum(o.octets), 0)::bigint FROM (SELECT seq FROM ready
                 WHERE lane = ANY (",
             $lanes,
-            ") UNION ALL SELECT seq FROM running WHERE lane = ANY (",
+            r") UNION ALL SELECT u.seq FROM nodes n CROSS JOIN LATERAL (
+                    SELECT seq, lane
+                    FROM running
+                    WHERE node = n.incarnation AND since >= n.owned_since
+                    ORDER BY since
+                    OFFSET 0
+                ) AS u WHERE u.lane = ANY (",
             $lanes,
             ") UNION ALL SELECT seq FROM waiting WHERE lane = ANY (",
             $lanes,

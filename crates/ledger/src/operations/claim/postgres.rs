@@ -580,18 +580,25 @@ pub(crate) async fn claim_orphans(
     }
     let (incarnations, beats): (Vec<_>, Vec<_>) =
         dead.iter().map(|dead| (dead.incarnation, dead.beat)).unzip();
-    let values = Values::default()
-        .with(writing.book.incarnation)
-        .with(writing.book.property.since(Some(now)))
-        .with(incarnations.clone())
-        .with(limit as i64)
-        .with(beats.clone());
-    let rows = writing.rows(ORPHANS, values).await?;
-    if rows.is_empty() {
-        writing.run(CLEARED, Values::default().with(incarnations).with(beats)).await?;
-        return Ok(Vec::new());
+    // None that is handed out means that there are no more, so those that cannot be read are no end.
+    for _ in 0..ROUNDS {
+        let values = Values::default()
+            .with(writing.book.incarnation)
+            .with(writing.book.property.since(Some(now)))
+            .with(incarnations.clone())
+            .with(limit as i64)
+            .with(beats.clone());
+        let rows = writing.rows(ORPHANS, values).await?;
+        if rows.is_empty() {
+            writing.run(CLEARED, Values::default().with(incarnations).with(beats)).await?;
+            break;
+        }
+        let leased = held(writing, &rows, (Held::Running, Use::Rescue), now, effects).await?;
+        if !leased.is_empty() {
+            return Ok(leased);
+        }
     }
-    held(writing, &rows, (Held::Running, Use::Rescue), now, effects).await
+    Ok(Vec::new())
 }
 
 pub(crate) async fn reclaim(

@@ -427,10 +427,17 @@ pub(crate) fn claim_orphans(
     let node = writing.book.incarnation;
     let dead: Vec<_> = dead.iter().map(|dead| dead.incarnation).collect();
     let dead = format!("{dead:?}");
-    let rows = writing.writer.all(ORPHANS, |values| {
-        values.put(node).put(now.as_micros()).put(&dead).put(limit as i64);
-    })?;
-    still_running(writing, &rows, now, effects)
+    // None that is handed out means that there are no more, so those that cannot be read are no end.
+    for _ in 0..ROUNDS {
+        let rows = writing.writer.all(ORPHANS, |values| {
+            values.put(node).put(now.as_micros()).put(&dead).put(limit as i64);
+        })?;
+        let leased = still_running(writing, &rows, now, effects)?;
+        if rows.is_empty() || !leased.is_empty() {
+            return Ok(leased);
+        }
+    }
+    Ok(Vec::new())
 }
 
 pub(crate) fn reclaim(

@@ -89,7 +89,7 @@ statements! {
 
     /// Each operation is looked up by its key: see `places`.
     const OVERDUE: &str = r"
-        SELECT r.seq, r.due_at, CASE WHEN o.deadline_at <= $4 THEN 1
+        SELECT r.seq, r.due_at, o.deadline_at, CASE WHEN o.deadline_at <= $4 THEN 1
             ELSE 0 END::bigint AS late
         FROM (
             SELECT seq, due_at
@@ -153,5 +153,5 @@ pub(crate) async fn overdue(
     let Postgres { pool, book, .. } = reader;
     let values = Values::default().with(book.number(lane)?).with(from.due_at).with(from.seq);
     let values = values.with(now.as_micros()).with(look_at as i64);
-    rows::overdue(&pool.read(OVERDUE, values.finish()?).await?, look_at)
+    rows::overdue(&pool.read(OVERDUE, values.finish()?).await?, look_at, now)
 }

@@ -48,7 +48,7 @@ statements! {
         LIMIT 1";
 
     const OVERDUE: &str = r"
-        SELECT r.seq, r.due_at, CAST(CASE WHEN o.deadline_at <= ?4 THEN 1
+        SELECT r.seq, r.due_at, o.deadline_at, CAST(CASE WHEN o.deadline_at <= ?4 THEN 1
             ELSE 0 END AS INTEGER) AS late
         FROM ready r
         JOIN operations o ON o.seq = r.seq
@@ -121,5 +121,5 @@ pub(crate) async fn overdue(
     let query = sqlx::query(OVERDUE).bind(book.number(lane)?).bind(from.due_at).bind(from.seq);
     let query = query.bind(now.as_micros()).bind(look_at as i64);
     let rows = query.fetch_all(&mut *readers.acquire().await?).await.map_err(trouble)?;
-    rows::overdue(&rows, look_at)
+    rows::overdue(&rows, look_at, now)
 }
