@@ -8,6 +8,7 @@
 mod admin;
 mod banner;
 mod config;
+mod counts;
 mod demo;
 mod doctor;
 mod failure;

@@ -108,3 +108,18 @@ async fn a_reader_that_leaves_early_is_no_error() {
     let ended = time::within("the end of the command", openapi.wait()).await.unwrap();
     assert!(ended.success(), "{ended}");
 }
+
+#[tokio::test]
+async fn a_count_of_none_is_refused_with_its_bounds() {
+    for arguments in [
+        &["ops", "list", "--limit"][..],
+        &["webhooks", "deliveries", "ID", "--limit"],
+        &["listen", "--max"],
+    ] {
+        for given in ["0", "-1", "4294967296", "1.5", ""] {
+            let output = run(&[arguments, &[given]].concat(), None).await;
+            assert_eq!(output.status.code(), Some(2), "{arguments:?} {given}");
+            assert!(words(&output).contains("from 1 to 4294967295"), "{}", words(&output));
+        }
+    }
+}

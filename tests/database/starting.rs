@@ -134,3 +134,41 @@ async fn tables_in_other_schemas_and_beside_a_ledger_do_no_harm() {
     let process = process.again().await;
     process.post_order().await;
 }
+
+/// The roles, databases and addresses in which no ledger can work, and the next step for each.
+fn unusable() -> Vec<(String, &'static [&'static str])> {
+    let named = |url: &str| url.rsplit('/').next().unwrap().to_owned();
+    let [closed, frozen, lost] = [(); 3].map(|()| cluster().database());
+    let role = format!("{}_reader", named(&closed));
+    cluster().sql("postgres", &format!("CREATE ROLE {role} LOGIN"));
+    let frozen_for_good =
+        format!("ALTER DATABASE {} SET default_transaction_read_only = on", named(&frozen));
+    cluster().sql("postgres", &frozen_for_good);
+    let elsewhere = format!("ALTER DATABASE {} SET search_path = nowhere", named(&lost));
+    cluster().sql("postgres", &elsewhere);
+    let no_database = cluster().url("not_there");
+    vec![
+        (closed.replace("postgres@", &format!("{role}@")), &["GRANT CREATE ON SCHEMA public TO"]),
+        (frozen, &["read-only", "default_transaction_read_only = off"]),
+        (lost, &["nowhere", "CREATE SCHEMA", "search_path"]),
+        (no_database.replace("postgres@", "nobody_here@"), &["nobody_here", "createuser"]),
+        (no_database, &["not_there", "createdb"]),
+    ]
+}
+
+#[tokio::test]
+async fn a_database_in_which_no_ledger_can_work_is_refused_with_the_next_step_by_doctor_too() {
+    let upstream = Upstream::start().await;
+    for (database, words) in unusable() {
+        let (status, said) = Setup::before(&upstream).on(&database).refused().await;
+        assert!(!status.success());
+        let reason = said.split_once("could not be opened: ").map(|(_, reason)| reason);
+        let reason = reason.unwrap_or_else(|| panic!("{said}")).trim_end();
+        assert!(words.iter().all(|word| reason.contains(word)), "{words:?} in {said}");
+        assert!(!said.contains("at line") && !said.contains("migrations"), "{said}");
+        let doctor = ["doctor", "--upstream", "http://127.0.0.1:1", "--store", &database];
+        let told = cloakroom().args(doctor).output().await.unwrap();
+        let told = String::from_utf8_lossy(&told.stdout).into_owned();
+        assert!(told.contains(reason), "{reason} in {told}");
+    }
+}

@@ -109,6 +109,10 @@ fn refusal(error: &MigrateError, place: &str) -> OpenError {
     let path = place.to_owned();
     match error {
         MigrateError::VersionMismatch(_) => OpenError::Unreleased { path },
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+            let said = error.as_database_error().map(|error| error.message().to_owned());
+            OpenError::Unreadable { path, reason: said.unwrap_or_else(|| error.to_string()) }
+        }
         error => OpenError::Unreadable { path, reason: error.to_string() },
     }
 }

@@ -17,6 +17,7 @@ use clap::Args;
 use http::StatusCode;
 use tokio::net::TcpListener;
 
+use super::counts::count;
 use super::failure::CommandError;
 use super::print;
 use super::secret_input;
@@ -61,7 +62,7 @@ pub(super) struct ListenArgs {
     #[arg(long, value_name = "PUBLIC_KEY", value_parser = public_key)]
     key: Vec<PublicKey>,
     /// Answer 500 to this many attempts of each delivery before accepting it.
-    #[arg(long, value_name = "TIMES", conflicts_with_all = ["status", "gone", "drop"])]
+    #[arg(long, value_name = "TIMES", allow_negative_numbers = true, conflicts_with_all = ["status", "gone", "drop"])]
     fail: Option<u32>,
     /// Answer with this status.
     #[arg(long, default_value = "204", value_parser = status)]
@@ -79,7 +80,7 @@ pub(super) struct ListenArgs {
     #[arg(long)]
     json: bool,
     /// Exit after this many deliveries.
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "COUNT", value_parser = count::<u64>, allow_negative_numbers = true)]
     max: Option<u64>,
 }
 

@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::super::admin::{AdminClient, strange};
+use super::super::counts::count;
 use super::super::failure::CommandError;
 use super::super::print;
 use super::super::time_args::instant;
@@ -40,7 +41,8 @@ pub(super) struct ListOperations {
     #[arg(long, value_name = "WHEN")]
     since: Option<String>,
     /// The largest number of operations to print.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = count::<usize>,
+        allow_negative_numbers = true)]
     limit: usize,
 }
 
@@ -65,9 +67,6 @@ impl ListOperations {
 
     async fn found(&self, admin: &AdminClient, clock: &Clock) -> Result<Vec<Value>, CommandError> {
         let mut found = Vec::new();
-        if self.limit == 0 {
-            return Ok(found);
-        }
         let mut page = admin.list(&self.query(clock)?).await?;
         loop {
             let Some(Value::Array(operations)) = page.get_mut("operations").map(Value::take) else {

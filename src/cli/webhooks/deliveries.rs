@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::super::admin::{AdminClient, json as body_of, strange};
+use super::super::counts::count;
 use super::super::failure::CommandError;
 use super::super::print;
 use super::{cell, name, path};
@@ -31,7 +32,8 @@ pub(super) struct ListDeliveries {
     #[arg(long)]
     state: Option<String>,
     /// The largest number of deliveries to print.
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = count::<usize>,
+        allow_negative_numbers = true)]
     limit: usize,
 }
 
@@ -44,7 +46,7 @@ impl ListDeliveries {
             return one(&delivery, as_json);
         }
         let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("limit", &self.limit.clamp(1, PAGE).to_string());
+        query.append_pair("limit", &self.limit.min(PAGE).to_string());
         if let Some(state) = &self.state {
             query.append_pair("state", state);
         }

@@ -15,6 +15,7 @@ pub(crate) mod open;
 pub(crate) mod places;
 pub(crate) mod pool;
 pub(crate) mod property;
+mod refusals;
 pub(crate) mod trouble;
 pub(crate) mod webhooks;
 pub(crate) mod writing;

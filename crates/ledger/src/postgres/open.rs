@@ -14,6 +14,7 @@ use super::belonging::check_owner;
 use super::book::{Book, LANES};
 use super::committers;
 use super::pool::{Away, PATIENCE, Pool};
+use super::refusals::{check_rights, explained};
 use super::trouble::{is_lost, trouble};
 use crate::Identity;
 use crate::cluster::nodes::postgres::TIME;
@@ -158,6 +159,7 @@ pub(crate) async fn target(server: &Server) -> Result<PgConnection, OpenError> {
     let direct = server.direct_url.as_ref().unwrap_or(&server.url);
     let mut connection = reach(direct, server).await?;
     check_version(connection.server_version_num())?;
+    check_rights(&mut connection, direct).await?;
     check_owner(&mut connection, direct).await?;
     bring_up_to_date(&mut connection, &MIGRATIONS, &direct.to_string(), true).await?;
     Ok(connection)
@@ -172,12 +174,16 @@ pub async fn postgres_version(url: &DatabaseUrl, pooler: Pooler) -> Result<Strin
     let version = connection.server_version_num();
     check_version(version)?;
     let is_standby = is_standby(&mut connection).await.map_err(|error| unreadable(url, error))?;
-    let owned = check_owner(&mut connection, url).await;
-    let _ = connection.close().await;
-    if is_standby {
-        return Err(unreadable(url, STANDBY));
+    let usable = async {
+        if is_standby {
+            return Err(unreadable(url, STANDBY));
+        }
+        check_rights(&mut connection, url).await?;
+        check_owner(&mut connection, url).await
     }
-    owned?;
+    .await;
+    let _ = connection.close().await;
+    usable?;
     let number = version.unwrap_or_default();
     Ok(format!("{}.{}", number / 10_000, number % 10_000))
 }
@@ -195,7 +201,7 @@ fn unusable(url: &DatabaseUrl, error: &sqlx::Error) -> OpenError {
     let reason = error.to_string();
     match reason.contains(OF_A_POOLER) {
         true => OpenError::PoolerUnset { url: url.to_string(), reason },
-        false => unreadable(url, reason),
+        false => unreadable(url, explained(error)),
     }
 }
 
@@ -257,6 +263,7 @@ async fn prepare(
 ) -> Result<(i64, bool, Identity), OpenError> {
     let failed = |error: LedgerError| unreadable(url, error);
     check_version(connection.server_version_num())?;
+    check_rights(connection, url).await?;
     check_owner(connection, url).await?;
     let place = url.to_string();
     let migrating = bring_up_to_date(connection, &MIGRATIONS, &place, opening.migrate);
