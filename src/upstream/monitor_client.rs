@@ -245,7 +245,7 @@ impl Upstream {
             401 | 403 | 407 => Meaning::Trouble(format!(
                 "it answered {status}: see which credentials it wants in upstreams.*.headers"
             )),
-            300 | 304..=399 | 408 | 425 | 429 | 500..=599 => {
+            300 | 304..=399 | 408 | 425 | 429 | 500.. => {
                 Meaning::Trouble(format!("it answered {status}"))
             }
             200 => self.document(named_by, reached).await,
@@ -367,7 +367,8 @@ impl Meaning {
             Self::Trouble(why) => pending(fields, Some(why), None),
             Self::Pending { unknown: Some(word) } => {
                 let trouble = format!(
-                    "it says {word:?}, which is taken for pending; name it in upstreams.*.monitor"
+                    "it says {word:?}, which is taken for pending; name it, or where the state stands, \
+                     in upstreams.*.monitor"
                 );
                 pending(fields, Some(trouble), None)
             }

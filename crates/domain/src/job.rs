@@ -22,6 +22,13 @@ pub enum JobState {
     Failed,
 }
 
+impl JobState {
+    /// Whether its word is one that is understood.
+    const fn is_known(&self) -> bool {
+        !matches!(self, Self::Unknown(_))
+    }
+}
+
 /// Words for what goes on: Azure, OGC API Processes, openEO, Redfish, and this gateway.
 const PENDING: [&str; 27] = [
     "notstarted",
@@ -95,28 +102,52 @@ impl JobWords {
             Ok(text) => text,
             Err(_) => std::str::from_utf8(document).ok()?.trim().to_owned(),
         };
-        Some(self.state(text)).filter(|state| !matches!(state, JobState::Unknown(_)))
+        Some(self.state(text)).filter(JobState::is_known)
     }
 
     /// The state that stands in the shapes in which services wrap it: another name than `status`, a
     /// `status` with members, or a member that holds either. Of several the one that is not done
-    /// counts, and then the one that failed.
+    /// counts, and then the one that failed. An unknown word counts unless a known one stands as near
+    /// to the top: further in, it may be a piece of what came of the work.
     fn within(&self, document: &[u8]) -> Option<JobState> {
         let members: Map<String, Value> = serde_json::from_slice(document).ok()?;
-        let known = |word: &str| {
-            Some(self.state(word.to_owned())).filter(|it| !matches!(it, JobState::Unknown(_)))
-        };
-        if let Some(word) = members.get("status").and_then(state_in) {
+        let status = members.get("status").and_then(Value::as_object);
+        if let Some(word) = status.and_then(|status| words_of(status).next()) {
             return Some(self.state(word.to_owned()));
         }
-        let mut states: Vec<_> = words_of(&members).filter_map(known).collect();
-        states.extend(members.values().filter_map(state_in).filter_map(known));
+        let top: Vec<_> = self.states_of(&members).collect();
+        let is_unknown_at_top = !top.is_empty() && !top.iter().any(JobState::is_known);
+        let inner = members.values().filter_map(|member| self.state_in(member.as_object()?));
+        let mut states: Vec<_> = top.into_iter().chain(inner).collect();
         // A job that is none of these says so by a mark (AIP-151).
-        let is_undone = named(&members, "done").any(|done| *done == Value::Bool(false));
-        states.extend(is_undone.then_some(JobState::Pending));
-        [JobState::Pending, JobState::Failed, JobState::Succeeded]
+        let is_marked = |mark| named(&members, "done").any(|done| *done == Value::Bool(mark));
+        states.extend(is_marked(false).then_some(JobState::Pending));
+        let known = [JobState::Pending, JobState::Failed, JobState::Succeeded]
             .into_iter()
-            .find(|state| states.contains(state))
+            .find(|state| states.contains(state));
+        // Where the upstream has been said to put it elsewhere, other words mean other things.
+        let may_be_unknown = self.status.is_none() && !is_marked(true);
+        let unknown = states.into_iter().find(|state| may_be_unknown && !state.is_known());
+        match known {
+            Some(JobState::Pending) => known,
+            Some(_) if is_unknown_at_top => unknown.or(known),
+            _ => known.or(unknown),
+        }
+    }
+
+    /// The states that stand in an object, known or not.
+    fn states_of<'m>(&'m self, members: &'m Map<String, Value>) -> impl Iterator<Item = JobState> {
+        words_of(members).map(|word| self.state(word.to_owned()))
+    }
+
+    /// The state that an object holds: the first known one, else the first word.
+    fn state_in(&self, members: &Map<String, Value>) -> Option<JobState> {
+        let mut states = self.states_of(members);
+        let first = states.next()?;
+        match first.is_known() {
+            true => Some(first),
+            false => states.find(JobState::is_known).or(Some(first)),
+        }
     }
 
     fn state(&self, word: String) -> JobState {
@@ -152,11 +183,6 @@ fn words_of(members: &Map<String, Value>) -> impl Iterator<Item = &str> {
 fn named<'m>(members: &'m Map<String, Value>, name: &str) -> impl Iterator<Item = &'m Value> {
     let is_named = move |(written, _): &(&String, _)| written.eq_ignore_ascii_case(name);
     members.iter().filter(is_named).map(|(_, value)| value)
-}
-
-/// The state within a member, as a text.
-fn state_in(member: &Value) -> Option<&str> {
-    words_of(member.as_object()?).next()
 }
 
 /// Whether a document that tells no state, at a monitor whose documents hold one, may still hold
@@ -428,8 +454,6 @@ mod tests {
             "{\"status\":null}",
             "{\"status\":{}}",
             "{\"a\":{\"b\":{\"status\":\"running\"}}}",
-            "{\"order\":{\"state\":\"paid\"}}",
-            "{\"Status\":\"Paid\"}",
             "[{\"status\":\"running\"}]",
             "5",
         ] {
@@ -466,6 +490,60 @@ mod tests {
             assert_eq!(said(document), Some(state), "{document}");
             assert_eq!(JobWords::default().read(document.as_bytes(), false), None, "{document}");
         }
+    }
+
+    #[test]
+    fn an_unknown_word_at_any_place_of_a_state_means_that_the_work_goes_on() {
+        for (document, word) in [
+            (r#"{"state":"crashed"}"#, "crashed"),
+            (r#"{"Status":"Paid"}"#, "Paid"),
+            (r#"{"phase":"exploding","percent":40}"#, "exploding"),
+            (r#"{"provisioningState":"Stuck"}"#, "Stuck"),
+            (r#"{"job":{"status":"exploding"},"percent":40}"#, "exploding"),
+            (r#"{"job":{"status":"COMPLETED_WITH_ERRORS"}}"#, "COMPLETED_WITH_ERRORS"),
+            (r#"{"Job":{"Phase":"Crashed"}}"#, "Crashed"),
+            (r#"{"order":{"state":"paid"}}"#, "paid"),
+            (r#"{"status":200,"data":{"status":"exploding"}}"#, "exploding"),
+            // Nearer to the top, and not done.
+            (r#"{"state":"retrying","last":{"status":"failed"}}"#, "retrying"),
+            (r#"{"state":"crashed","first":{"status":"succeeded"}}"#, "crashed"),
+        ] {
+            assert_eq!(said(document), Some(Unknown(word.to_owned())), "{document}");
+            assert_eq!(JobWords::default().read(document.as_bytes(), false), None, "{document}");
+        }
+    }
+
+    #[test]
+    fn a_word_of_what_came_of_the_work_is_no_state_beside_one() {
+        for (document, state) in [
+            (r#"{"state":"succeeded","order":{"state":"paid"}}"#, Some(Succeeded)),
+            (r#"{"job":{"status":"succeeded"},"order":{"status":"paid"}}"#, Some(Succeeded)),
+            (r#"{"job":{"status":"failed"},"order":{"status":"open"}}"#, Some(Failed)),
+            (r#"{"x":{"provisioningState":"Succeeded","state":"Enabled"}}"#, Some(Succeeded)),
+            (r#"{"provisioningState":"Succeeded","state":"Enabled"}"#, Some(Succeeded)),
+            (r#"{"state":"odd","job":{"status":"running"}}"#, Some(Pending)),
+            (r#"{"done":false,"metadata":{"state":"WARMING"}}"#, Some(Pending)),
+            (r#"{"done":true,"metadata":{"state":"COOLED"}}"#, None),
+            (r#"{"a":{"b":{"status":"crashed"}}}"#, None),
+            (r#"{"state":7,"order":{"id":7}}"#, None),
+        ] {
+            assert_eq!(said(document), state, "{document}");
+        }
+    }
+
+    #[test]
+    fn where_an_upstream_s_place_is_configured_words_elsewhere_count_only_if_they_are_known() {
+        let words = JobWords { status: Some("/job/now".to_owned()), ..JobWords::default() };
+        for (document, state) in [
+            (r#"{"job":{"now":"exploding"}}"#, Some(Unknown("exploding".to_owned()))),
+            (r#"{"job":{"now":"succeeded"},"state":"odd"}"#, Some(Succeeded)),
+            (r#"{"address":{"state":"CA"}}"#, None),
+            (r#"{"job":{"state":"running"}}"#, Some(Pending)),
+        ] {
+            assert_eq!(words.read(document.as_bytes(), true), state, "{document}");
+        }
+        let words = JobWords { succeeded: vec!["paid".to_owned()], ..JobWords::default() };
+        assert_eq!(words.read(br#"{"order":{"state":"paid"}}"#, true), Some(Succeeded));
     }
 
     #[test]
