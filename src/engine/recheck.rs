@@ -129,6 +129,8 @@ pub(super) async fn before_the_end(
         biased;
         found = Box::pin(asking) => found,
         () = cancel.canceled() => None,
+        // The next start would send it again, and the upstream has accepted it.
+        () = engine.tasks.cutting(), if matches!(ended.outcome, Outcome::NotFollowed) => None,
         // The next start asks.
         () = engine.tasks.cutting() => {
             Some(AttemptResult::of(Outcome::Interrupted { sent: SendState::Perhaps }))
@@ -169,6 +171,8 @@ async fn found_out(
     let cause = match outcome {
         Outcome::Broken { cause, .. } | Outcome::NoEnd { cause } => *cause,
         Outcome::Unreadable { .. } => ErrorCode::UpstreamProtocol,
+        Outcome::NotFollowed => ErrorCode::MonitorNotFollowed,
+        Outcome::Followed(answer) | Outcome::TooLarge(answer) => answer.cause(),
         _ => ErrorCode::UpstreamStatus,
     };
     let left = leased.policy.deadline_at.since(engine.clock.now());
@@ -176,6 +180,8 @@ async fn found_out(
     let mut time_left = AttemptTimeout::of(&engine.clock, limit);
     match Box::pin(ask_patiently(engine, leased, target, slot, &mut time_left)).await {
         RecheckReply::Did(reply) => kept(engine, leased, &mut time_left, *reply).await,
+        // The upstream has accepted it, so it may be done later: it is not sent again.
+        RecheckReply::DidNot(_) if matches!(outcome, Outcome::NotFollowed) => None,
         RecheckReply::DidNot(status) => {
             Some(AttemptResult::of(Outcome::Refuted { cause, status, answered: None }))
         }
@@ -192,7 +198,10 @@ fn in_place_of(
     let Some(found) = found else { return ended };
     // The answer that left it open is the last one, where no other attempt follows.
     if let Outcome::Refuted { cause, status, .. } = found.outcome {
-        let answered = ended.answer.as_ref().map(|answer| answer.status);
+        let answered = match ended.outcome {
+            Outcome::Unreadable { status } => status,
+            _ => ended.answer.as_ref().map(|answer| answer.status),
+        };
         return AttemptResult { outcome: Outcome::Refuted { cause, status, answered }, ..ended };
     }
     if let Some(unwanted) = ended.answer {

@@ -109,6 +109,8 @@ pub(super) async fn of_monitor(
 ) -> AttemptResult {
     let answer = ResponseContext::answer(status, &reply.fields, engine.clock.now());
     let answer = UpstreamAnswer { doubt: reply.doubt, ..answer };
+    // What another gateway has recorded is the answer to the request.
+    let answer = if reply.is_recorded() { answer } else { answer.from_monitor() };
     let created_location = created.and_then(|url| context.located(url.as_str().as_bytes(), "/"));
     let read = body(engine, &mut reply.body, context.max_response, time_left).await;
     let framing = reply.body.framing();

@@ -112,7 +112,8 @@ fn log(leased: &Leased, ended: &AttemptResult, transition: &Transition) {
         NextState::Failed(failure) => {
             let (code, status) = (failure.code.as_str(), failure.status);
             let cause = failure.cause.map(ErrorCode::as_str);
-            if status.is_some_and(|status| status < 500) {
+            let is_unknown = failure.code == ErrorCode::OutcomeUnknown;
+            if status.is_some_and(|status| status < 500) && !is_unknown {
                 tell!(
                     info,
                     leased,

@@ -68,7 +68,7 @@ impl UpstreamResponse {
     }
 
     /// Whether it is what another gateway has of the work.
-    pub(super) fn is_recorded(&self) -> bool {
+    pub fn is_recorded(&self) -> bool {
         self.status.is_success()
             || self.fields.contains_key(UPSTREAM_STATUS)
             || (self.status == StatusCode::FAILED_DEPENDENCY && self.is_of_a_gateway())

@@ -165,6 +165,58 @@ async fn a_monitor_that_ends_in_an_error_is_a_failure() {
 }
 
 #[tokio::test]
+async fn an_answer_of_a_monitor_is_not_taken_for_one_to_the_request() {
+    for delivery in ["at-most-once", "at-least-once"] {
+        for (status, code) in [
+            (400, "upstream-status"),
+            (405, "outcome-unknown"),
+            (409, "upstream-status"),
+            (410, "outcome-unknown"),
+            (422, "upstream-status"),
+        ] {
+            let upstream = Upstream::start().await;
+            upstream.on("/orders", accepted("Location", "/jobs/1"));
+            upstream.on("/jobs/1", Answer::status(status).body("text/plain", "no"));
+            let route = format!("delivery = {delivery:?}");
+            let gateway = Setup::before(&upstream).route("POST /orders", &route).start().await;
+            let ticket = gateway.post_order().await;
+            let document = gateway.settled_by_steps_of(1, &ticket).await;
+            let error = &document["error"];
+            assert_eq!(error["code"], code, "{status}: {document}");
+            assert_eq!(error["cause"], "monitor-status", "{status}: {document}");
+            assert_eq!(document["responseStatus"], status, "{document}");
+            let message = error["message"].as_str().unwrap();
+            assert!(message.contains(&format!("its monitor answered {status}")), "{message}");
+            assert!(!message.contains("anew") && !message.contains("retry"), "{message}");
+            let result = gateway.get(&ticket.at("result")).await;
+            let told = if code == "outcome-unknown" { 424 } else { status };
+            assert_eq!(result.expect(told).text() == "no", told == status, "{status}");
+            assert_eq!(upstream.received_at("/orders").len(), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_monitor_does_not_tell_of_is_asked_about_where_it_can_be() {
+    for (says, status, sent) in [(200, "succeeded", 1), (404, "succeeded", 2), (500, "failed", 1)] {
+        let upstream = Upstream::start().await;
+        upstream.script("/orders", [accepted("Location", "/jobs/1")]);
+        upstream.on("/jobs/1", Answer::status(410));
+        upstream.on("/made", Answer::status(says));
+        let route = "retry = { min = \"1s\", max = \"1s\" }\n\
+                     recheck = \"GET /made?ref={operation_id}\"";
+        let gateway = Setup::before(&upstream).route("POST /orders", route).start().await;
+        let ticket = gateway.post_order().await;
+        let document = gateway.settled_by_steps_of(1, &ticket).await;
+        assert_eq!(document["status"], status, "{says}: {document}");
+        assert_eq!(upstream.received_at("/orders").len(), sent, "{says}");
+        if status == "failed" {
+            assert_eq!(document["error"]["code"], "outcome-unknown", "{document}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn trouble_while_asking_is_no_answer() {
     for trouble in [Answer::Reset, Answer::status(503), Answer::Close, Answer::truncated()] {
         let upstream = Upstream::start().await;
@@ -336,6 +388,38 @@ async fn a_monitor_that_may_not_be_followed_leaves_the_outcome_unknown_and_is_no
             let after = gateway.accept(post("/after")).await;
             gateway.settled(&after).await;
             assert_eq!(upstream.received_at("/orders").len(), before + 1);
+        }
+    }
+    assert!(other.received().is_empty());
+}
+
+#[tokio::test]
+async fn before_a_monitor_that_may_not_be_followed_leaves_it_unknown_the_upstream_is_asked() {
+    let (upstream, other) = (Upstream::start().await, Upstream::start().await);
+    upstream.on("/orders", accepted("Operation-Location", &format!("{}/jobs/1", other.url())));
+    for delivery in ["at-most-once", "at-least-once"] {
+        // Behind a 404 it may be done later still, so it is not sent again.
+        for (says, status) in [(200, "succeeded"), (404, "failed"), (500, "failed")] {
+            upstream.on("/made", Answer::status(says).field("Content-Location", "/orders/7"));
+            let route = format!(
+                "delivery = {delivery:?}\nrecheck = \"GET /made?ref={{operation_id}}\"\n\
+                 retry = {{ min = \"1s\", max = \"1s\" }}"
+            );
+            let setup = Setup::before(&upstream).route("POST /orders", &route);
+            let gateway = setup.start().await;
+            let received = |path| upstream.received_at(path).len();
+            let before = (received("/orders"), received("/made"));
+            let ticket = gateway.post_order().await;
+            let document = gateway.settled_by_steps_of(1, &ticket).await;
+            assert_eq!(document["status"], status, "{delivery} {says}: {document}");
+            let after = (received("/orders"), received("/made"));
+            assert_eq!(after, (before.0 + 1, before.1 + 1), "{delivery} {says}");
+            if status == "failed" {
+                assert_eq!(document["error"]["cause"], "monitor-not-followed", "{document}");
+            } else {
+                let created = document["createdLocation"].as_str().unwrap();
+                assert!(created.ends_with("/orders/7"), "{created}");
+            }
         }
     }
     assert!(other.received().is_empty());
@@ -536,8 +620,11 @@ async fn a_monitor_that_is_not_there_in_its_first_minute_is_waited_for_and_then_
     gateway.while_stepping(1, "five questions", asked).await;
     assert_eq!(gateway.until_status(&ticket, "waiting").await["status"], "waiting");
     let document = gateway.settled_by_steps_of(5, &ticket).await;
-    assert_eq!(document["error"]["code"], "upstream-status", "{document}");
+    // It tells nothing of the work, which the upstream accepted.
+    assert_eq!(document["error"]["code"], "outcome-unknown", "{document}");
+    assert_eq!(document["error"]["cause"], "monitor-status", "{document}");
     assert_eq!(document["responseStatus"], 404);
+    assert_eq!(upstream.received_at("/orders").len(), 1);
 }
 
 #[tokio::test]
@@ -566,6 +653,29 @@ async fn an_upstream_may_tell_of_its_work_in_words_and_places_of_its_own() {
         assert_eq!(document["status"], status, "{document}");
     }
     assert_eq!(upstream.received_at("/jobs/1").len(), 6);
+}
+
+#[tokio::test]
+async fn an_unknown_word_at_any_place_of_a_state_is_no_success() {
+    for said in [
+        json!({"state": "crashed"}),
+        json!({"job": {"status": "exploding"}, "percent": 40}),
+        json!({"job": {"status": "COMPLETED_WITH_ERRORS"}}),
+        json!({"Phase": "Stuck"}),
+    ] {
+        let upstream = Upstream::start().await;
+        upstream.on("/orders", accepted("Operation-Location", "/jobs/1"));
+        upstream.on("/jobs/1", Answer::status(200).json(&said));
+        let gateway = Gateway::before(&upstream).await;
+        let ticket = gateway.post_order().await;
+        let asked = || async { (upstream.received_at("/jobs/1").len() >= 3).then_some(()) };
+        gateway.while_stepping(2, "three questions", asked).await;
+        assert_eq!(gateway.until_status(&ticket, "waiting").await["status"], "waiting", "{said}");
+        let failed = Answer::status(200).json(&json!({"job": {"status": "failed"}}));
+        upstream.on("/jobs/1", failed);
+        let document = gateway.settled_by_steps_of(2, &ticket).await;
+        assert_eq!(document["status"], "failed", "{said}: {document}");
+    }
 }
 
 #[tokio::test]

@@ -244,6 +244,31 @@ async fn the_last_answer_is_kept_where_the_upstream_says_that_nothing_happened()
 }
 
 #[tokio::test]
+async fn an_answer_that_cannot_be_read_is_told_as_it_is_without_a_recheck() {
+    let odd = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok!";
+    for (attempts, code) in [(3, "attempts-exhausted"), (1, "upstream-protocol")] {
+        let upstream = Upstream::start().await;
+        upstream.on("/orders", Answer::Raw(odd.to_vec()));
+        upstream.on("/made", Answer::status(404));
+        let lines = format!(
+            "retry = {{ attempts = {attempts}, min = \"1s\", max = \"1s\" }}\n\
+             recheck = \"GET /made?ref={{operation_id}}\""
+        );
+        let gateway = Setup::before(&upstream).route("POST /orders", &lines).start().await;
+        let ticket = gateway.post_order().await;
+        let document = gateway.settled_by_steps_of(1, &ticket).await;
+        let error = &document["error"];
+        assert_eq!(error["code"], code, "{document}");
+        assert_eq!(document["responseStatus"], 201, "{document}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains("answered 201, but the answer cannot be read"), "{message}");
+        assert!(message.contains("in the log what is wrong with"), "{message}");
+        assert_eq!(upstream.received_at("/orders").len(), attempts);
+        gateway.get(&ticket.at("result")).await.expect(424);
+    }
+}
+
+#[tokio::test]
 async fn after_a_crash_the_upstream_is_asked_before_anything_is_sent_again() {
     for (answer, status, code, sent) in [
         (Answer::status(200), "succeeded", None, 1),

@@ -15,7 +15,8 @@ pub enum Doubt {
     None,
     /// The one that answered gave up waiting: a repeat may bring the service's own answer.
     Passing,
-    /// Another gateway has recorded that it does not know: a repeat brings that once more.
+    /// Another gateway has recorded that it does not know, and a repeat brings that once more; or the
+    /// work was accepted, and its monitor does not tell of it.
     Lasting,
 }
 
@@ -31,6 +32,15 @@ pub const fn is_ambiguous(status: u16) -> bool {
 /// a way, 525 and 526 without TLS, 530 without an address).
 pub const fn is_of_a_proxy(status: u16) -> bool {
     is_ambiguous(status) || matches!(status, 521 | 523 | 525 | 526 | 530)
+}
+
+/// Whether a status, at the monitor of accepted work, speaks of the monitor or of the question alone:
+/// the work may have ended in any way, or go on.
+const fn tells_nothing_of_work(status: u16) -> bool {
+    matches!(
+        status,
+        404..=406 | 410..=412 | 414 | 416 | 417 | 421 | 426 | 428 | 431 | 451
+    )
 }
 
 /// What codes and causes of a failure leave open what became of a request.
@@ -54,6 +64,11 @@ impl Doubt {
     /// What a status alone leaves open.
     pub const fn of_status(status: u16) -> Self {
         if is_ambiguous(status) { Self::Passing } else { Self::None }
+    }
+
+    /// What the last answer of an upstream's monitor leaves open by its status.
+    pub const fn of_monitor(status: u16) -> Self {
+        if tells_nothing_of_work(status) { Self::Lasting } else { Self::None }
     }
 
     /// What another gateway's problem, or its document of an operation, leaves open by its words.
@@ -98,6 +113,16 @@ mod tests {
         }
         for status in [200, 404, 408, 424, 500, 501, 503, 505, 519, 528, 529, 531, 599] {
             assert!(!is_ambiguous(status) && !is_of_a_proxy(status), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_monitor_that_refuses_the_question_itself_tells_nothing_of_the_work() {
+        for status in [404, 405, 406, 410, 414, 421, 431] {
+            assert_eq!(Doubt::of_monitor(status), Doubt::Lasting, "{status}");
+        }
+        for status in [200, 303, 400, 402, 409, 413, 415, 418, 422, 423, 424] {
+            assert_eq!(Doubt::of_monitor(status), Doubt::None, "{status}");
         }
     }
 

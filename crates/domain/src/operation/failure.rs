@@ -39,10 +39,13 @@ pub enum ErrorCode {
     /// The upstream accepted the request and named a monitor that may not be followed. Only
     /// ever a cause.
     MonitorNotFollowed,
+    /// The monitor of accepted work answered the gateway's question with a client error. Only ever a
+    /// cause.
+    MonitorStatus,
 }
 
 impl ErrorCode {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::UpstreamStatus,
         Self::UpstreamUnreachable,
         Self::UpstreamTimeout,
@@ -59,6 +62,7 @@ impl ErrorCode {
         Self::Shutdown,
         Self::OwnerLost,
         Self::MonitorNotFollowed,
+        Self::MonitorStatus,
     ];
 
     /// The code in documents and in the ledger.
@@ -80,6 +84,7 @@ impl ErrorCode {
             Self::Shutdown => "shutdown",
             Self::OwnerLost => "owner-lost",
             Self::MonitorNotFollowed => "monitor-not-followed",
+            Self::MonitorStatus => "monitor-status",
         }
     }
 
@@ -104,6 +109,7 @@ impl ErrorCode {
             Self::MonitorNotFollowed => {
                 "the upstream answered 202 and named a monitor that may not be followed"
             }
+            Self::MonitorStatus => "the upstream answered 202, and its monitor an error status",
         }
     }
 }
@@ -130,6 +136,9 @@ impl FromStr for ErrorCode {
 /// What to do about rows that cannot be read.
 const DAMAGED: &str =
     "See in the gateway's log what is wrong with what it keeps, and check the disk";
+/// What to do about an answer that cannot be read, behind a recheck that found nothing.
+const UNREADABLE_ANSWER: &str =
+    "See in the log what is wrong with the upstream's answer, then retry the operation.";
 /// What to do about an upstream that cannot be reached.
 const UNREACHABLE: &str = "See that the upstream is well, and that its url names a port that speaks \
     HTTP/1.1 and whether that is http or https; then retry the operation.";
@@ -169,7 +178,10 @@ impl Failure {
             (_, Some(status)) if self.cause.unwrap_or(self.code) == ErrorCode::UpstreamStatus => {
                 format!("the upstream answered {status}")
             }
-            (Some(ErrorCode::UpstreamProtocol), Some(status)) => {
+            (Some(ErrorCode::MonitorStatus), Some(status)) => {
+                format!("the upstream answered 202, and its monitor answered {status}")
+            }
+            (cause, Some(status)) if cause.unwrap_or(self.code) == ErrorCode::UpstreamProtocol => {
                 format!("the upstream answered {status}, but the answer cannot be read")
             }
             (Some(cause), _) => cause.story().to_owned(),
@@ -188,6 +200,10 @@ impl Failure {
             ErrorCode::AttemptsExhausted if self.cause == Some(ErrorCode::Unreadable) => format!(
                 "every attempt failed, the last because {happened}. {DAMAGED}; then send the request \
                  anew."
+            ),
+            ErrorCode::AttemptsExhausted if self.is_of_an_unreadable_answer() => format!(
+                "every attempt failed, the last because {happened}; the recheck said that nothing was \
+                 done. {UNREADABLE_ANSWER}"
             ),
             ErrorCode::AttemptsExhausted => format!(
                 "every attempt failed, the last because {happened}. See that the upstream is well, then \
@@ -227,13 +243,28 @@ impl Failure {
                 "{happened}, so it was not carried out any further. {DAMAGED}; then send the request anew."
             ),
             ErrorCode::UpstreamUnreachable => format!("{happened}. {UNREACHABLE}"),
+            ErrorCode::UpstreamProtocol if self.is_of_an_unreadable_answer() => format!(
+                "{happened}; the recheck said that nothing was done. {UNREADABLE_ANSWER}"
+            ),
             _ => format!("{happened}. See that the upstream is well, then retry the operation."),
         }
+    }
+
+    /// Whether an answer came that cannot be read, and this is its status.
+    fn is_of_an_unreadable_answer(&self) -> bool {
+        self.cause.unwrap_or(self.code) == ErrorCode::UpstreamProtocol && self.status.is_some()
     }
 
     /// After an answer that is the end: what to do about it.
     fn after_a_status(&self, happened: &str) -> String {
         match self.status {
+            // It is no word about the request, which the upstream accepted.
+            _ if self.cause == Some(ErrorCode::MonitorStatus) => {
+                format!(
+                    "{happened}; that answer is at the result. See what failed there, and whether \
+                     anything was done, before it is sent again."
+                )
+            }
             // What the upstream itself calls its own failure, no other request mends.
             Some(500..) => {
                 format!(
@@ -286,6 +317,10 @@ impl Failure {
                 "{happened}, so how its work ends is unknown. It was not sent again. Check with the \
                  upstream; then add the monitor's origin to follow in [upstreams.NAME], or set \
                  follow = false on the route if a 202 is the end there."
+            ),
+            (Some(ErrorCode::MonitorStatus), _) => format!(
+                "{happened}, so how its work ended is unknown. It was not sent again. Check with the \
+                 upstream, and see why its monitor does not tell; a recheck on the route asks by itself."
             ),
             (Some(ErrorCode::DeadlineExceeded), _) => {
                 "the upstream answered 202, and its monitor had not said how the work ended when the \
@@ -354,6 +389,7 @@ mod tests {
             assert!(!message.to_lowercase().contains("retry"), "{message}");
             let accepted = [
                 ErrorCode::MonitorNotFollowed,
+                ErrorCode::MonitorStatus,
                 ErrorCode::DeadlineExceeded,
                 ErrorCode::RouteRemoved,
             ];
@@ -375,6 +411,34 @@ mod tests {
         let message = unknown.with_status(200).message();
         assert!(message.contains("answered 200, but the answer cannot be read"), "{message}");
         assert!(!message.contains("retry") && !message.contains("at most once"), "{message}");
+    }
+
+    #[test]
+    fn an_answer_of_a_monitor_is_no_word_about_the_request() {
+        let failed = Failure::caused(ErrorCode::UpstreamStatus, ErrorCode::MonitorStatus);
+        for status in [400, 402, 408, 409, 422, 429] {
+            let message = failed.clone().with_status(status).message();
+            assert!(message.contains(&format!("its monitor answered {status}")), "{message}");
+            assert!(message.contains("whether anything was done, before it is sent"), "{message}");
+            assert!(!message.contains("anew") && !message.contains("retry"), "{message}");
+        }
+        let unknown = Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::MonitorStatus);
+        let message = unknown.with_status(410).message();
+        assert!(message.contains("its monitor answered 410"), "{message}");
+        assert!(!message.contains("proxy") && !message.contains("unprocessed"), "{message}");
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_read_is_told_in_the_same_words_behind_a_recheck() {
+        for failure in [
+            Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::UpstreamProtocol),
+            Failure::caused(ErrorCode::AttemptsExhausted, ErrorCode::UpstreamProtocol),
+            Failure::caused(ErrorCode::DeadlineExceeded, ErrorCode::UpstreamProtocol),
+            Failure::of(ErrorCode::UpstreamProtocol),
+        ] {
+            let message = failure.with_status(201).message();
+            assert!(message.contains("answered 201, but the answer cannot be read"), "{message}");
+        }
     }
 
     #[test]

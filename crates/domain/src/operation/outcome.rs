@@ -54,7 +54,7 @@ pub enum Outcome {
         cause: ErrorCode,
         /// The status with which it said so.
         status: u16,
-        /// The status of the ambiguous answer, where that can be kept.
+        /// The status of the answer that left it open, where there was one.
         answered: Option<u16>,
     },
     /// The upstream was asked before another attempt, and did not say whether the one
@@ -145,6 +145,8 @@ pub struct UpstreamAnswer {
     /// Whether it redirects to the very place that was asked, by a scheme that nothing named: the
     /// upstream wants TLS, and did nothing.
     pub by_scheme: bool,
+    /// Whether it answers a question to the upstream's monitor, not the request.
+    pub of_monitor: bool,
     /// On a 202: how the upstream's monitor is followed, where it may be.
     pub monitor: Option<Continuation>,
 }
@@ -158,8 +160,21 @@ impl UpstreamAnswer {
             doubt: Doubt::None,
             repeated: false,
             by_scheme: false,
+            of_monitor: false,
             monitor: None,
         }
+    }
+
+    /// The last answer of the upstream's monitor, whose own word it is.
+    #[must_use]
+    pub fn from_monitor(self) -> Self {
+        Self { of_monitor: true, doubt: self.doubt.or(Doubt::of_monitor(self.status)), ..self }
+    }
+
+    /// What a failure with it comes from. A 424 stands for a failure that a document told.
+    pub const fn cause(&self) -> ErrorCode {
+        let is_of_monitor = self.of_monitor && self.status != 424;
+        if is_of_monitor { ErrorCode::MonitorStatus } else { ErrorCode::UpstreamStatus }
     }
 
     /// Whether the upstream may have carried out the request, or an earlier sending of it, though

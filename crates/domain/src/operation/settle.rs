@@ -122,7 +122,7 @@ pub fn settle(
         Outcome::Answered(answer) => decision.answered(answer, rng),
         // Its length says nothing of what became of the request.
         Outcome::TooLarge(answer) if answer.doubt.is_unknown(policy.delivery) => {
-            let failure = Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::UpstreamStatus);
+            let failure = Failure::caused(ErrorCode::OutcomeUnknown, answer.cause());
             decision.fail(failure.with_status(answer.status), None)
         }
         Outcome::TooLarge(answer) => decision.fail(
@@ -145,7 +145,11 @@ pub fn settle(
             decision.fail(Failure { status: *status, ..failure }, None)
         }
         Outcome::Refuted { cause, status, answered } => {
-            let failure = Failure { status: *answered, ..Failure::of(*cause) };
+            let failure = match cause {
+                ErrorCode::MonitorStatus => Failure::caused(ErrorCode::UpstreamStatus, *cause),
+                cause => Failure::of(*cause),
+            };
+            let failure = Failure { status: *answered, ..failure };
             decision.refuted(failure, *status, rng)
         }
         Outcome::TookEffect { status } => decision.took_effect(*status),
@@ -206,7 +210,7 @@ pub fn is_asked_about(policy: &Policy, counts: Counts, outcome: &Outcome) -> boo
         Outcome::Answered(answer) | Outcome::TooLarge(answer) | Outcome::Followed(answer) => {
             answer.doubt.is_unknown(policy.delivery) && !policy.is_synchronous()
         }
-        Outcome::Unreadable { .. } | Outcome::NoEnd { .. } => true,
+        Outcome::Unreadable { .. } | Outcome::NoEnd { .. } | Outcome::NotFollowed => true,
         _ => false,
     };
     open && policy.recheck.is_some()
@@ -284,7 +288,13 @@ impl SettleDecision<'_> {
         let failure = match answer.status {
             300..=399 => Failure::of(ErrorCode::UpstreamRedirect),
             _ if answer.doubt.is_unknown(self.policy.delivery) => {
-                Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::UpstreamStatus)
+                let unknown = Failure::caused(ErrorCode::OutcomeUnknown, answer.cause());
+                // What a monitor says that does not tell of the work is no result to show.
+                let kept = answered.filter(|_| answer.cause() != ErrorCode::MonitorStatus);
+                return self.fail(unknown.with_status(answer.status), kept);
+            }
+            400..=499 if answer.cause() == ErrorCode::MonitorStatus => {
+                Failure::caused(ErrorCode::UpstreamStatus, ErrorCode::MonitorStatus)
             }
             status if self.after(answer).may_tell_of_a_former_success(status) => {
                 Failure::caused(ErrorCode::MayHaveSucceeded, ErrorCode::UpstreamStatus)
@@ -363,6 +373,8 @@ impl SettleDecision<'_> {
     /// Ends what would be tried again, with that code; with its own where there is none.
     fn give_up(self, failure: Failure, code: Option<ErrorCode>) -> Transition {
         let status = failure.status;
+        // Of an answer that cannot be read, nothing is kept.
+        let kept = status.filter(|_| failure.code != ErrorCode::UpstreamProtocol);
         let code = match status {
             Some(status) if self.may_tell_of_a_former_success(status) => {
                 Some(ErrorCode::MayHaveSucceeded)
@@ -375,7 +387,7 @@ impl SettleDecision<'_> {
             }
             _ => failure,
         };
-        self.fail(failure, status)
+        self.fail(failure, kept)
     }
 
     /// When a last attempt begins that still has time before the deadline.

@@ -541,6 +541,9 @@ fn a_monitor_that_may_not_be_followed_ends_as_unknown_and_is_never_sent_again() 
         let (code, cause) = (ErrorCode::OutcomeUnknown, ErrorCode::MonitorNotFollowed);
         let failure = Failure::caused(code, cause);
         assert!(failure.message().contains("follow = false"), "{}", failure.message());
+        let (asked, not) = (rechecking(delivery), policy(delivery));
+        assert!(is_asked_about(&asked, counts(1), &Outcome::NotFollowed));
+        assert!(!is_asked_about(&not, counts(1), &Outcome::NotFollowed));
         assert_eq!(transition.next, NextState::Failed(failure));
     }
 }
@@ -573,6 +576,67 @@ fn following_ends_with_the_monitors_answer_or_after_a_last_question_at_the_deadl
     let transition = decide(&late, counts(1), &Outcome::StillPending { retry_after: None });
     let again = NextState::Waiting { on: WaitingFor::Upstream, due_at: NOW };
     assert_eq!(transition.next, again);
+}
+
+#[test]
+fn what_a_monitor_refuses_is_no_answer_to_the_request() {
+    use DeliveryGuarantee::{AtLeastOnce, AtMostOnce};
+    for delivery in [AtMostOnce, AtLeastOnce] {
+        for (status, code, asked) in [
+            (400, ErrorCode::UpstreamStatus, false),
+            (409, ErrorCode::UpstreamStatus, false),
+            (422, ErrorCode::UpstreamStatus, false),
+            (404, ErrorCode::OutcomeUnknown, true),
+            (405, ErrorCode::OutcomeUnknown, true),
+            (410, ErrorCode::OutcomeUnknown, true),
+        ] {
+            let answer = UpstreamAnswer::plain(status).from_monitor();
+            let outcome = Outcome::Followed(answer.clone());
+            let end = decide(&policy(delivery), counts(1), &outcome);
+            let failure = Failure::caused(code, ErrorCode::MonitorStatus).with_status(status);
+            assert_eq!(end.next, NextState::Failed(failure), "{status} {delivery:?}");
+            assert_eq!(end.effects.contains(&Effect::KeepAnswer), !asked, "{status}");
+            assert_eq!(end.counts.contact == UpstreamContact::Lost, asked, "{status}");
+            for outcome in [outcome, Outcome::TooLarge(answer)] {
+                let is_asked = is_asked_about(&rechecking(delivery), counts(1), &outcome);
+                assert_eq!(is_asked, asked, "{status} {outcome:?}");
+            }
+        }
+    }
+    let told = Outcome::Followed(UpstreamAnswer::plain(424).from_monitor());
+    let failure = Failure::of(ErrorCode::UpstreamStatus).with_status(424);
+    let next = decide(&policy(AtMostOnce), counts(1), &told).next;
+    assert_eq!(next, NextState::Failed(failure), "a document tells of a failure");
+    let recorded = Outcome::Followed(UpstreamAnswer::plain(422));
+    let failure = Failure::of(ErrorCode::UpstreamStatus).with_status(422);
+    let next = decide(&policy(AtMostOnce), counts(1), &recorded).next;
+    assert_eq!(next, NextState::Failed(failure), "another gateway recorded it");
+}
+
+#[test]
+fn an_answer_that_cannot_be_read_is_told_also_where_a_recheck_says_that_nothing_happened() {
+    let cause = ErrorCode::UpstreamProtocol;
+    let refuted = Outcome::Refuted { cause, status: 404, answered: Some(201) };
+    for (attempts, failure) in
+        [(3, Failure::caused(ErrorCode::AttemptsExhausted, cause)), (1, Failure::of(cause))]
+    {
+        let policy = rechecking(DeliveryGuarantee::AtMostOnce);
+        let retry = RetryPolicy { attempts, ..policy.retry.clone() };
+        let end = decide(&Policy { retry, ..policy }, counts(attempts), &refuted);
+        assert_eq!(end.next, NextState::Failed(failure.with_status(201)));
+        assert!(!end.effects.contains(&Effect::KeepAnswer), "there is none");
+    }
+}
+
+#[test]
+fn what_a_monitor_refused_and_a_recheck_refuted_keeps_its_cause() {
+    let cause = ErrorCode::MonitorStatus;
+    let refuted = Outcome::Refuted { cause, status: 404, answered: Some(410) };
+    let policy = rechecking(DeliveryGuarantee::AtMostOnce);
+    let retry = RetryPolicy { attempts: 1, ..policy.retry.clone() };
+    let end = decide(&Policy { retry, ..policy }, counts(1), &refuted);
+    let failure = Failure::caused(ErrorCode::UpstreamStatus, cause).with_status(410);
+    assert_eq!(end.next, NextState::Failed(failure));
 }
 
 #[test]
@@ -634,12 +698,13 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
         (0u64..100_000).prop_map(seconds),
     ];
     let doubt = prop_oneof![Just(Doubt::None), Just(Doubt::Passing), Just(Doubt::Lasting)];
-    let told = (doubt, any::<bool>(), any::<bool>());
+    let told = (doubt, any::<bool>(), any::<bool>(), any::<bool>());
     let any_answer = (100u16..600, told, retry_after, any::<bool>()).prop_map(
-        |(status, (doubt, repeated, by_scheme), retry_after, follow)| UpstreamAnswer {
+        |(status, (doubt, repeated, by_scheme, of_monitor), retry_after, follow)| UpstreamAnswer {
             status,
             repeated,
             by_scheme,
+            of_monitor,
             doubt,
             retry_after,
             monitor: (follow && status == 202).then(|| Continuation::monitor("http://up/jobs/1")),
