@@ -6,10 +6,15 @@ use http::StatusCode;
 use super::extract::{GONE, NO_OPERATION, OperationPath, ticket};
 use super::openapi::{Description, Reply, Tag};
 use super::{Problem, accepted, response};
+use cloakroom_domain::operation::Status;
 use cloakroom_ledger::{Canceled, Freeing};
 
 pub(super) async fn cancel(found: OperationPath) -> Result<Response, Problem> {
     found.not_gone()?;
+    if let status @ (Status::Succeeded | Status::Failed) = found.status() {
+        return Err(Problem::ended(status));
+    }
+    found.may_be_changed()?;
     let api = &found.context.api;
     match api.ledger.cancel(found.operation.id, Freeing::Keep, api.clock.now()).await? {
         Canceled::Done | Canceled::Already => {
@@ -28,5 +33,6 @@ pub(super) fn description() -> Description {
         .at([ticket()])
         .replies(200, Reply::document("Canceled."))
         .replies(202, Reply::pending("It runs; its upstream connection is being dropped."))
+        .conditional()
         .refuses(&[NO_OPERATION, (409, "It had already succeeded or failed."), GONE])
 }

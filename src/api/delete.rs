@@ -10,6 +10,7 @@ use cloakroom_ledger::{Canceled, Freeing};
 
 pub(super) async fn delete(found: OperationPath) -> Result<Response, Problem> {
     found.not_gone()?;
+    found.may_be_changed()?;
     let api = &found.context.api;
     let (id, now) = (found.operation.id, api.clock.now());
     if api.ledger.free(id, now).await? {
@@ -33,5 +34,6 @@ pub(super) fn description() -> Description {
         .at([ticket()])
         .replies(202, Reply::pending("It runs; its upstream connection is being dropped."))
         .replies(204, Reply::empty("Freed."))
+        .conditional()
         .refuses(&[NO_OPERATION, GONE])
 }

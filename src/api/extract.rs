@@ -13,6 +13,7 @@ use super::accepted::MonitorPointer;
 use super::openapi::{Refusal, in_path};
 use super::{Api, Caller, Document, Peer, Problem, origin, principal_of};
 use cloakroom_domain::http::links::Links;
+use cloakroom_domain::http::preconditions::Preconditions;
 use cloakroom_domain::operation::Status;
 use cloakroom_domain::{OperationId, Timestamp};
 use cloakroom_ledger::Operation;
@@ -32,11 +33,13 @@ pub(super) enum Side {
     Operators,
 }
 
-/// The caller of a request, and the base of the links in its answer.
+/// The caller of a request, its preconditions, and the base of the links in its answer.
 pub(super) struct RequestContext {
     pub(super) api: Api,
     pub(super) caller: Caller,
     pub(super) base: String,
+    /// What the request says about the state of the resource.
+    pub(super) preconditions: Preconditions,
 }
 
 impl FromRequestParts<ApiState> for RequestContext {
@@ -53,7 +56,8 @@ impl FromRequestParts<ApiState> for RequestContext {
             }
         };
         let base = origin::base(settings, &parts.headers, peer)?;
-        Ok(Self { api: state.api.clone(), caller, base })
+        let preconditions = Preconditions::of(&parts.headers);
+        Ok(Self { api: state.api.clone(), caller, base, preconditions })
     }
 }
 
@@ -152,6 +156,23 @@ impl OperationPath {
         let operation = self.context.api.ledger.find(self.operation.id).await?;
         self.operation = operation.ok_or_else(Problem::no_such_operation)?;
         Ok(self)
+    }
+
+    /// The tag of its monitor and its document. Each change of an operation has an event, and each
+    /// event a number.
+    pub(super) fn etag(&self) -> String {
+        format!("\"{}-{}\"", self.status(), self.operation.sequence)
+    }
+
+    /// Refuses to show it where `If-Match` does not hold (412).
+    pub(super) fn may_be_read(&self) -> Result<(), Problem> {
+        Ok(self.context.preconditions.allow_reading(Some(&self.etag()))?)
+    }
+
+    /// Refuses to change it where a precondition does not hold (412). Whatever else refuses the
+    /// request comes first (RFC 9110 section 13.2.1).
+    pub(super) fn may_be_changed(&self) -> Result<(), Problem> {
+        Ok(self.context.preconditions.allow_change(&self.etag())?)
     }
 
     pub(super) fn document(&self) -> Document {

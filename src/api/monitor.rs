@@ -11,55 +11,60 @@ use http::header::{ETAG, HeaderMap, LOCATION, VARY};
 use http::{HeaderValue, StatusCode};
 
 use super::extract::{GONE, NO_OPERATION, OperationPath, ticket};
-use super::negotiation::{ResponseForm, has};
+use super::negotiation::ResponseForm;
 use super::openapi::{Description, PENDING_FIELDS, Reply, Tag, header, text};
 use super::{Problem, accepted, live, response};
 use cloakroom_domain::http::expectation::monitor_wait;
 use cloakroom_domain::http::location::{own_path, public};
 use cloakroom_domain::http::prefer::applied_wait;
 use cloakroom_domain::operation::Status;
-use cloakroom_ledger::Operation;
 
 pub(super) async fn show(found: OperationPath, headers: HeaderMap) -> Result<Response, Problem> {
     found.not_gone()?;
     let form = ResponseForm::of(&headers);
+    if !found.status().is_final() {
+        found.may_be_read()?;
+    }
     let wait = monitor_wait(&headers);
     let mut response = match (form, wait) {
         (ResponseForm::Stream, _) => live::stream(&found, &headers),
         (_, Some(wait)) => {
             let found = until_final(found, wait).await?;
             found.not_gone()?;
-            let mut response = answer(&found, form, &headers);
+            let mut response = answer(&found, form)?;
             response::set(response.headers_mut(), response::PREFERENCE_APPLIED, applied_wait(wait));
             response
         }
-        (_, None) => answer(&found, form, &headers),
+        (_, None) => answer(&found, form)?,
     };
     response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     Ok(response)
 }
 
-fn answer(found: &OperationPath, form: ResponseForm, headers: &HeaderMap) -> Response {
+fn answer(found: &OperationPath, form: ResponseForm) -> Result<Response, Problem> {
     if !found.status().is_final() {
-        return still_pending(found, headers);
+        return still_pending(found);
     }
     found.context.api.settings.pace.saw(&found.operation);
     let document = found.document();
     if form == ResponseForm::Document {
-        return response::json(StatusCode::OK, response::DOCUMENT_TYPE, &document);
+        found.may_be_read()?;
+        return Ok(response::json(StatusCode::OK, response::DOCUMENT_TYPE, &document));
     }
     let mut response = response::empty(StatusCode::SEE_OTHER);
     let headers = response.headers_mut();
     response::set(headers, LOCATION, destination(found));
     response::set(headers, response::OPERATION_LOCATION, &document.links.status);
     response::set(headers, response::OPERATION_ID, &document.id);
-    response
+    Ok(response)
 }
 
-fn still_pending(found: &OperationPath, headers: &HeaderMap) -> Response {
-    let etag = etag(&found.operation);
+fn still_pending(found: &OperationPath) -> Result<Response, Problem> {
+    // What the operation was when the wait began may be over.
+    found.may_be_read()?;
+    let etag = found.etag();
     let document = found.document();
-    let mut response = if has(headers, &etag) {
+    let mut response = if found.context.preconditions.has(&etag) {
         let mut response = response::empty(StatusCode::NOT_MODIFIED);
         accepted::point_to_monitor(response.headers_mut(), &document, found.pointer());
         response
@@ -67,12 +72,7 @@ fn still_pending(found: &OperationPath, headers: &HeaderMap) -> Response {
         accepted::still(&document, found.pointer())
     };
     response::set(response.headers_mut(), ETAG, etag);
-    response
-}
-
-/// Each change of an operation has an event, and each event a number.
-fn etag(operation: &Operation) -> String {
-    format!("\"{}-{}\"", operation.state.status(), operation.sequence)
+    Ok(response)
 }
 
 /// What was created, on the public origin or where the route allows it on another; else
@@ -142,5 +142,6 @@ pub(super) fn description() -> Description {
                 .with(&["ETag"])
                 .with(&SHOWN),
         )
+        .conditional()
         .refuses(&[NO_OPERATION, GONE])
 }

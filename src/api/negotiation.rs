@@ -1,9 +1,9 @@
-//! Content negotiation: the form of an answer that a request prefers, and conditional requests.
+//! Content negotiation: the form of an answer that a request prefers.
 //!
-//! Owns the reading of `Accept` and `If-None-Match` as far as the resources need it.
+//! Owns the reading of `Accept` as far as the resources need it.
 
 use http::HeaderMap;
-use http::header::{ACCEPT, HeaderName, IF_NONE_MATCH};
+use http::header::ACCEPT;
 
 use super::response::DOCUMENT_TYPE;
 
@@ -26,7 +26,7 @@ impl ResponseForm {
     /// else it likes better than those stands for the usual one.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let (mut best, mut else_liked) = ((Self::Usual, 0.0), 0.0);
-        for range in members(headers, &ACCEPT) {
+        for range in members(headers) {
             let mut parts = range.split(';').map(str::trim);
             let name = parts.next().map(str::to_ascii_lowercase);
             let quality = parts.find_map(quality).unwrap_or(1.0);
@@ -51,14 +51,8 @@ fn quality(parameter: &str) -> Option<f32> {
     name.eq_ignore_ascii_case("q").then(|| value.parse().unwrap_or(0.0))
 }
 
-/// Whether the request has the representation with this tag (RFC 9110 section 13.1.2).
-pub(super) fn has(headers: &HeaderMap, etag: &str) -> bool {
-    let same = |tag: &str| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag;
-    members(headers, &IF_NONE_MATCH).any(same)
-}
-
-fn members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    let lines = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok());
+fn members(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(ACCEPT).into_iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).map(str::trim).filter(|member| !member.is_empty())
 }
 
@@ -66,9 +60,9 @@ fn members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item 
 mod tests {
     use super::*;
 
-    fn with(name: HeaderName, value: &str) -> HeaderMap {
+    fn with(value: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        headers.insert(name, value.parse().unwrap());
+        headers.insert(ACCEPT, value.parse().unwrap());
         headers
     }
 
@@ -91,22 +85,8 @@ mod tests {
             ("text/event-stream, application/vnd.cloakroom.operation+json", ResponseForm::Stream),
             ("text/event-stream;q=x", ResponseForm::Usual),
         ] {
-            assert_eq!(ResponseForm::of(&with(ACCEPT, accept)), form, "{accept}");
+            assert_eq!(ResponseForm::of(&with(accept)), form, "{accept}");
         }
         assert_eq!(ResponseForm::of(&HeaderMap::new()), ResponseForm::Usual);
-    }
-
-    #[test]
-    fn a_tag_is_compared_weakly_among_several() {
-        for (tags, known) in [
-            ("\"a\"", true),
-            ("W/\"a\"", true),
-            ("\"b\", \"a\"", true),
-            ("*", true),
-            ("\"b\"", false),
-        ] {
-            assert_eq!(has(&with(IF_NONE_MATCH, tags), "\"a\""), known, "{tags}");
-        }
-        assert!(!has(&HeaderMap::new(), "\"a\""));
     }
 }

@@ -9,7 +9,6 @@ use http::header::{self, HeaderMap, HeaderName};
 use http::{HeaderValue, Method, StatusCode};
 
 use super::extract::{GONE, NO_OPERATION, OperationPath, ticket};
-use super::negotiation::has;
 use super::openapi::{Description, Reply, Tag, header as field, text};
 use super::range::{BodyRange, wanted};
 use super::{Problem, accepted, recorded_response, response};
@@ -60,7 +59,10 @@ async fn told_now(
         },
         OperationState::Queued { .. }
         | OperationState::Running { .. }
-        | OperationState::Waiting { .. } => Ok(accepted::still(&found.document(), found.pointer())),
+        | OperationState::Waiting { .. } => {
+            found.context.preconditions.allow_reading(None)?;
+            Ok(accepted::still(&found.document(), found.pointer()))
+        }
     }
 }
 
@@ -98,7 +100,11 @@ fn replay(
     let etag = format!("\"{}\"", found.operation.id);
     // Only what is given as 200 has ranges and validators.
     let whole = status == StatusCode::OK;
-    let fresh = whole && has(headers, &etag);
+    let preconditions = &found.context.preconditions;
+    if status.is_success() {
+        preconditions.allow_reading(whole.then_some(&*etag))?;
+    }
+    let fresh = whole && preconditions.has(&etag);
     let part = if whole && *method == Method::GET {
         wanted(headers, &etag, length)
     } else {
@@ -162,6 +168,7 @@ pub(super) fn description() -> Description {
             field("If-Range", "The ETag of what the client has in part.", text()),
             field("If-None-Match", "The ETag of what the client has.", text()),
         ])
+        .conditional()
         .refuses(&[
             NO_OPERATION,
             (409, "The operation was canceled."),

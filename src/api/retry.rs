@@ -33,6 +33,7 @@ pub(super) async fn retry(
         return Err(Problem::not_ended(found.status()));
     }
     found.not_gone()?;
+    found.may_be_changed()?;
     let (context, former) = (&found.context, &found.operation);
     let mut promised = context.api.ledger.promised(former.id).await?.ok_or_else(Problem::gone)?;
     promised.work = copied(&context.api, promised.work).await?;
@@ -124,6 +125,7 @@ pub(super) fn description() -> Description {
         .at([ticket()])
         .takes_json(false, body)
         .replies(202, Reply::accepted("The successor is accepted."))
+        .conditional()
         .refuses(&[
             NO_OPERATION,
             (409, "It has not ended, or an earlier retry of it has not failed."),

@@ -21,6 +21,7 @@ const KNOWN: [&str; 3] = ["outcome", "location", "note"];
 pub(super) async fn give(found: OperationPath, members: JsonObject) -> Result<Response, Problem> {
     let api = &found.context.api;
     let verdict = read(members, api.clock.now())?;
+    found.may_be_changed()?;
     match api.ledger.judge(found.operation.id, verdict).await? {
         Judged::Given => {
             let found = found.again().await?;
@@ -65,6 +66,7 @@ pub(super) fn description() -> Description {
         .at([ticket()])
         .takes_json(true, schema())
         .replies(200, Reply::document("Written down; a former one is replaced."))
+        .conditional()
         .refuses(&[NO_OPERATION, (409, "The outcome is not unknown."), TOO_LARGE])
 }
 

@@ -14,8 +14,8 @@ use crate::webhooks::{
 };
 use cloakroom_domain::Principal;
 use cloakroom_domain::http::via;
+use cloakroom_domain::webhooks::Destination;
 use cloakroom_domain::webhooks::cloud_event::Permission;
-use cloakroom_domain::webhooks::{Destination, DestinationRules};
 use cloakroom_ledger::Ledger;
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
@@ -42,7 +42,7 @@ impl Receivers {
     ) -> Self {
         let resolver = Arc::new(SystemResolver);
         let lookups = DnsLookups::new(resolver.clone(), clock.clone(), tasks.clone());
-        let guard = SsrfGuard::new(rules(config), listeners, resolver);
+        let guard = SsrfGuard::new(config.destination_rules(), listeners, resolver);
         let guard = Arc::new(guard);
         let settings = SenderSettings {
             timeout: config.webhooks.timeout,
@@ -67,20 +67,11 @@ impl Receivers {
     /// What the API of webhooks needs.
     pub(super) fn settings(self, config: &Config) -> WebhookSettings {
         WebhookSettings {
-            rules: rules(config),
+            rules: config.destination_rules(),
             probe: Arc::new(self),
             keyring: config.secrets.keyring(),
             most: u32::try_from(config.webhooks.max_subscriptions).unwrap_or(u32::MAX),
         }
-    }
-}
-
-fn rules(config: &Config) -> DestinationRules {
-    DestinationRules {
-        allow: config.webhooks.allow.clone(),
-        allow_http: config.webhooks.allow_http,
-        ports: config.webhooks.ports.clone(),
-        public_url: config.server.public_url.clone(),
     }
 }
 

@@ -7,11 +7,13 @@ use super::{
     Config, DeliveryGuarantee, RouteConfig, StoreUrl, reader::ConfigReader, setting::Setting,
 };
 use cloakroom_domain::http::expectation::Allow;
+use cloakroom_domain::webhooks::{CallbackAllowlist, Destination};
 
 /// Doubts every setting that another one leaves without effect.
 pub(super) fn check(reading: &mut ConfigReader, config: &Config) {
     for (index, route) in config.routes.iter().enumerate() {
         of_route(reading, &format!("routes[{index}]"), route);
+        beyond_destinations(reading, &format!("routes[{index}].callbacks"), route, config);
     }
     let server = &config.server;
     if server.body_timeout > server.body_deadline {
@@ -31,6 +33,22 @@ pub(super) fn check(reading: &mut ConfigReader, config: &Config) {
     }
     if matches!(config.store.url, StoreUrl::Sqlite(_)) {
         beyond_slots(reading, config);
+    }
+}
+
+/// Patterns of callbacks that match only URLs to which nothing may be delivered.
+fn beyond_destinations(
+    reading: &mut ConfigReader,
+    key: &str,
+    route: &RouteConfig,
+    config: &Config,
+) {
+    let CallbackAllowlist::Only(patterns) = &route.callbacks else { return };
+    let rules = config.destination_rules();
+    for pattern in patterns {
+        if let Err(why) = Destination::parse(&pattern.example(), &rules) {
+            reading.doubt_set(key, format!("{pattern} has no effect: {why}"));
+        }
     }
 }
 
@@ -100,6 +118,30 @@ mod tests {
 
     fn doubts(text: &str) -> Vec<String> {
         read(text).doubts.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn callbacks_to_which_nothing_may_be_delivered_are_doubted() {
+        for (pattern, opened, why) in [
+            ("http://hooks.example.com", "", "webhooks.allow_http"),
+            ("http://*.example.com/a/*", "", "webhooks.allow_http"),
+            ("https://hooks.example.com:9443", "", "webhooks.ports"),
+            ("https://10.1.2.3/hooks/*", "", "webhooks.allow opens"),
+            ("https://[fd00::1]", "", "webhooks.allow opens"),
+            ("http://hooks.example.com", "allow_http = true", ""),
+            ("https://*.example.com:9443/a", "ports = [443, 9443]", ""),
+            ("https://10.1.2.3", "allow = [\"10.0.0.0/8\"]", ""),
+            ("https://hooks.example.com", "", ""),
+        ] {
+            let text = format!(
+                "[[routes]]\nmatch = \"POST /orders\"\ncallbacks = [\"https://a.example\", \"{pattern}\"]\n\
+                 [webhooks]\n{opened}\n"
+            );
+            let doubts = doubts(&text);
+            assert_eq!(doubts.is_empty(), why.is_empty(), "{pattern}: {doubts:?}");
+            let says = doubts.join("\n");
+            assert!(says.contains(why) && says.matches("has no effect").count() <= 1, "{says}");
+        }
     }
 
     #[test]

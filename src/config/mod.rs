@@ -73,6 +73,7 @@ pub use store::{PoolerKind, StoreConfig, StoreUrl};
 pub use upstreams::UpstreamConfig;
 pub use webhooks::WebhooksConfig;
 
+use cloakroom_domain::webhooks::DestinationRules;
 use reader::ConfigReader;
 
 /// Every setting, resolved and checked.
@@ -217,6 +218,16 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 impl Config {
+    /// The rules for URLs that deliveries may go to.
+    pub fn destination_rules(&self) -> DestinationRules {
+        DestinationRules {
+            allow: self.webhooks.allow.clone(),
+            allow_http: self.webhooks.allow_http,
+            ports: self.webhooks.ports.clone(),
+            public_url: self.server.public_url.clone(),
+        }
+    }
+
     /// Reads the configuration from all its sources.
     ///
     /// Either everything is right, or the error names everything that is wrong.

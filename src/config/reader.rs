@@ -235,14 +235,11 @@ impl ConfigReader {
             self.fault(dotted.trim_start_matches('.'), stray.source, says);
         }
         let strays: Vec<_> = self.environment.keys().filter(|name| self.is_stray(name)).collect();
-        let says = |name: &str| {
-            let known = self.variables.iter().map(String::as_str);
-            match nearest(name, known) {
-                Some(near) => format!("there is no such variable; did you mean {near}?"),
-                None => "there is no such variable; `cloakroom config print` lists the settings, \
+        let says = |name: &str| match self.variable_meant(name) {
+            Some(meant) => format!("there is no such variable; did you mean {meant}?"),
+            None => "there is no such variable; `cloakroom config print` lists the settings, \
                          and server.max_body is CLOAKROOM_SERVER_MAX_BODY"
-                    .to_owned(),
-            }
+                .to_owned(),
         };
         let stray = |name: &String| ConfigFault {
             key: String::new(),
@@ -271,6 +268,20 @@ impl ConfigReader {
             Some(near) => format!("there is no such {what}; did you mean {near}?"),
             None => format!("there is no such {what}; known here: {}", known.join(", ")),
         }
+    }
+
+    /// The variable that is meant by an unknown one: of the setting that has this name without its
+    /// section, else the nearest, else of a setting whose own name it is.
+    fn variable_meant(&self, name: &str) -> Option<String> {
+        let bare = name.strip_prefix(PREFIX)?;
+        let rest = bare.to_lowercase();
+        let without = |section: &&str| rest.strip_prefix(section)?.strip_prefix('_');
+        let meant = self.sections.iter().find_map(without).unwrap_or(&rest);
+        let elsewhere = self.elsewhere(|_, joined| joined == meant);
+        let known = self.variables.iter().filter_map(|known| known.strip_prefix(PREFIX));
+        let near = || nearest(bare, known).map(|near| format!("{PREFIX}{near}"));
+        let own = || self.elsewhere(|own, _| own == meant).map(variable);
+        elsewhere.map(variable).or_else(near).or_else(own)
     }
 
     /// The setting, of all that were asked for, that is meant by the last part of its name or

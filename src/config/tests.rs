@@ -117,6 +117,15 @@ fn unknown_names_are_faults_with_the_nearest_known_one() {
     let says = lines(load_with("", &[("CLOAKROOM_SERVER_LISTNE", "x")]).unwrap_err());
     assert!(says.starts_with("CLOAKROOM_SERVER_LISTNE: "), "{says}");
     assert!(says.contains("did you mean CLOAKROOM_SERVER_LISTEN?"), "{says}");
+    for (wrong, right) in [
+        ("CLOAKROOM_SERVER_ADMIN_LISTEN", "CLOAKROOM_ADMIN_LISTEN"),
+        ("CLOAKROOM_SERVER_STORE_URL", "CLOAKROOM_STORE_URL"),
+        ("CLOAKROOM_PUBLIC_URL", "CLOAKROOM_SERVER_PUBLIC_URL"),
+        ("CLOAKROOM_SERVER_PRINCIPAL", "CLOAKROOM_AUTH_PRINCIPAL"),
+    ] {
+        let says = lines(load_with("", &[(wrong, "x")]).unwrap_err());
+        assert!(says.contains(&format!("did you mean {right}?")), "{says}");
+    }
 }
 
 #[test]

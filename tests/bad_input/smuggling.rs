@@ -46,6 +46,28 @@ async fn conflicting_or_malformed_lengths_are_refused() {
     }
 }
 
+/// An empty member of a list stands for nothing (RFC 9110 section 5.6.1.2).
+#[tokio::test]
+async fn an_empty_member_before_chunked_is_no_coding_and_is_not_passed_on() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    for (codings, method) in [(",chunked", "POST"), (", chunked", "PUT")] {
+        let mut connection = Connection::open(gateway.public).await;
+        connection
+            .send_raw(format!(
+                "{method} /orders HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: {codings}\r\n\
+                 Connection: close\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+            ))
+            .await;
+        connection.closed().await;
+    }
+    let orders = upstream.until_received("/orders", 2).await;
+    for order in orders {
+        assert_eq!(order.body, b"hello");
+        assert!(order.all("transfer-encoding").iter().all(|coding| *coding == "chunked"));
+    }
+}
+
 #[tokio::test]
 async fn a_length_with_a_transfer_encoding_never_smuggles_a_second_request() {
     let upstream = Upstream::start().await;

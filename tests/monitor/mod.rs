@@ -7,5 +7,6 @@ mod events;
 mod finished;
 mod list;
 mod pending;
+mod preconditions;
 mod result;
 mod tree;

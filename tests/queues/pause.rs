@@ -50,6 +50,22 @@ async fn what_cannot_be_paused_or_resumed_is_a_problem_that_says_why() {
     gateway.send(post("/-/queues/reports/pause")).await.problem(404);
 }
 
+#[tokio::test]
+async fn the_command_says_of_an_unknown_queue_how_to_list_the_queues() {
+    let upstream = Upstream::start().await;
+    let process = setup(&upstream).spawn().await;
+    let admin = format!("http://{}", process.admin);
+    for name in ["nope", "no/pe"] {
+        let mut command = cloakroom();
+        let output = command.args(["queues", "pause", name, "--admin", &admin]).output().await;
+        let output = output.unwrap();
+        let says = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && output.stdout.is_empty(), "{says}");
+        assert!(says.contains("nope") || says.contains("no/pe"), "{says}");
+        assert!(says.contains("`cloakroom queues`"), "{says}");
+    }
+}
+
 async fn command(process: &Process, arguments: &[&str]) -> String {
     let admin = format!("http://{}", process.admin);
     let mut command = cloakroom();

@@ -199,6 +199,32 @@ async fn a_change_of_what_somebody_else_has_changed_is_412_where_it_says_what_it
 }
 
 #[tokio::test]
+async fn deleting_reading_and_every_other_request_about_it_hold_to_their_preconditions() {
+    let (_upstream, gateway) = gateway().await;
+    let (location, _) = subscribed(&gateway, &wanted()).await;
+    let etag = gateway.get(&location).await.expect_field("etag").to_owned();
+    let unchanged = gateway.send(get(&*location).field("If-None-Match", &*etag)).await.expect(304);
+    assert_eq!((unchanged.expect_field("etag"), &*unchanged.body), (&*etag, &b""[..]));
+    gateway.send(get(&*location).field("If-Match", &*format!("\"a,b\", {etag}"))).await.expect(200);
+    gateway.send(get(&*location).field("If-Match", "\"other\"")).await.problem(412);
+    let stale = |request: Request| request.field("If-Match", "\"other\"");
+    for resource in ["rotate", "ping", "disable", "enable", "replay"] {
+        let since = json!({ "since": "2026-01-01T00:00:00Z" });
+        let body = if resource == "replay" { since } else { json!({}) };
+        let request = post(format!("{location}/{resource}")).json(&body);
+        let problem = gateway.send(stale(request)).await.problem(412);
+        assert_eq!(problem["field"], "If-Match", "{resource}");
+    }
+    let delete = Request::new("DELETE", &*location);
+    gateway.send(stale(delete.clone())).await.problem(412);
+    gateway.send(delete.clone().field("If-Match", "x")).await.problem(400);
+    gateway.send(delete.clone().field("If-None-Match", "*")).await.problem(412);
+    assert_eq!(gateway.get(&location).await.expect(200).expect_field("etag"), etag);
+    gateway.send(delete.field("If-Match", &*etag)).await.expect(204);
+    gateway.get(&location).await.problem(404);
+}
+
+#[tokio::test]
 async fn its_etag_follows_what_can_be_set_and_not_how_its_receiver_does() {
     let scene = Scene::set().await;
     let made = scene.subscribe(&scene.wish("/hooks")).await;

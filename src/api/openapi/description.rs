@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use http::Method;
 use serde_json::{Map, Value, json};
 
+use super::parts::header;
 use super::reply::{Reply, Schemas};
 use super::tags::Tag;
 
@@ -28,6 +29,9 @@ const EVERYWHERE: [Refusal; 10] = [
     (500, "The gateway failed; its log says why."),
     (503, "The ledger cannot be reached, or the gateway is stopping."),
 ];
+
+/// A list of entity tags, or `*`, as a pattern.
+const TAGS: &str = r#"^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)$"#;
 
 /// What clients are told of an endpoint.
 #[derive(Clone, Debug)]
@@ -124,6 +128,14 @@ impl Description {
     pub(in crate::api) fn asks(mut self, parameters: impl IntoIterator<Item = Value>) -> Self {
         self.parameters.extend(parameters);
         self
+    }
+
+    /// It holds to preconditions (RFC 9110 section 13.1.1).
+    pub(in crate::api) fn conditional(self) -> Self {
+        let says = "The ETag that the resource has to have, several of them, or *.";
+        let tags = json!({ "type": "string", "pattern": TAGS });
+        self.asks([header("If-Match", says, tags)])
+            .refuses(&[(412, "A precondition does not hold.")])
     }
 
     /// A JSON body with a schema of that name.

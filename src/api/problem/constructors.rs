@@ -152,7 +152,9 @@ impl Problem {
 
     /// 404: no queue has this name here.
     pub fn no_such_queue(name: &str) -> Self {
-        let detail = "no queue of this node has that name: `cloakroom queues` lists the queues";
+        let detail = format!(
+            "no queue of this node is called `{name}`: `cloakroom queues` lists the queues"
+        );
         Self::new(&kinds::NO_QUEUE, detail).with("queue", name)
     }
 
@@ -270,10 +272,19 @@ impl Problem {
         Self::new(&kinds::CHANGED_MEANWHILE, detail)
     }
 
-    /// 412: it is no longer what `If-Match` names.
-    pub fn not_as_expected() -> Self {
-        let detail = "the subscription was changed since: read it and send its current ETag";
-        Self::new(&kinds::NOT_AS_EXPECTED, detail).with("field", "If-Match")
+    /// 412: the resource is not in a state that `If-Match` or `If-None-Match`, the field, allows.
+    pub fn not_as_expected(field: &str) -> Self {
+        let detail = match field {
+            "If-None-Match" => {
+                "If-None-Match names the state that the resource is in, and nothing was changed: leave \
+                 the field out to change the resource all the same"
+            }
+            _ => {
+                "If-Match does not name the state that the resource is in, and nothing was changed: \
+                 read the resource anew, and send its current ETag, or * for every state"
+            }
+        };
+        Self::new(&kinds::NOT_AS_EXPECTED, detail).with("field", field)
     }
 
     /// 415: no JSON was announced.

@@ -8,6 +8,7 @@ use cloakroom_domain::http::hygiene::FieldProblem;
 use cloakroom_domain::http::idempotency::KeyProblem;
 use cloakroom_domain::http::operation_headers::OperationHeaderProblem;
 use cloakroom_domain::http::path::PathProblem;
+use cloakroom_domain::http::preconditions::PreconditionError;
 use cloakroom_domain::http::public_url::HostProblem;
 use cloakroom_ledger::LedgerError;
 use cloakroom_runtime::LogThrottle;
@@ -64,6 +65,15 @@ impl From<OperationHeaderProblem> for Problem {
 impl From<KeyProblem> for Problem {
     fn from(problem: KeyProblem) -> Self {
         Self::malformed_field("Idempotency-Key", problem.to_string())
+    }
+}
+
+impl From<PreconditionError> for Problem {
+    fn from(error: PreconditionError) -> Self {
+        match error {
+            PreconditionError::Unreadable(field) => Self::malformed_field(field, error.to_string()),
+            PreconditionError::False(field) => Self::not_as_expected(field),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::api::extract::{ApiState, RequestContext, Side, path_parameter};
 use crate::api::openapi::{Refusal, in_path};
 use crate::api::{Caller, Problem, origin};
 use crate::config::PrincipalRule;
+use cloakroom_domain::http::preconditions::Preconditions;
 use cloakroom_domain::{Principal, Timestamp};
 use cloakroom_ledger::{Ledger, Subscription};
 use serde_json::Value;
@@ -49,6 +50,11 @@ impl FromRequestParts<ApiState> for WebhookContext {
 impl WebhookContext {
     pub(super) fn ledger(&self) -> &Ledger {
         &self.request.api.ledger
+    }
+
+    /// What the request says about the state of the resource.
+    pub(super) fn preconditions(&self) -> &Preconditions {
+        &self.request.preconditions
     }
 
     pub(super) fn now(&self) -> Timestamp {

@@ -8,7 +8,7 @@ use http::StatusCode;
 
 use super::context::{NO_SUBSCRIPTION, SubscriptionPath, WebhookContext, id};
 use super::document::SubscriptionDocument;
-use super::subscription_view;
+use super::subscription_view::{self, may_be_changed};
 use crate::api::Problem;
 use crate::api::json_object::{JsonObject, NO_JSON, TOO_LARGE};
 use crate::api::openapi::{Description, Reply, Tag};
@@ -20,6 +20,7 @@ pub(super) async fn enable(
 ) -> Result<Response, Problem> {
     members.only(&[])?;
     let SubscriptionPath { context, subscription } = path;
+    may_be_changed(&context, &subscription)?;
     match subscription.state {
         SubscriptionState::Active => shown(&context, &subscription).await,
         SubscriptionState::Unverified => {
@@ -39,6 +40,11 @@ pub(super) async fn disable(
 ) -> Result<Response, Problem> {
     members.only(&[])?;
     let SubscriptionPath { context, subscription } = path;
+    if subscription.state == SubscriptionState::Unverified {
+        // It would be enabled later without its receiver having agreed.
+        return Err(Problem::not_active("unverified"));
+    }
+    may_be_changed(&context, &subscription)?;
     match subscription.state {
         SubscriptionState::Active => {
             changed(context, subscription, Change::Disable(DisabledFor::Asked)).await
@@ -91,5 +97,6 @@ fn described(name: &str, summary: &str, says: &str, conflict: &'static str) -> D
     Description::new(Tag::Webhooks, name, summary)
         .at([id()])
         .replies(200, Reply::json::<SubscriptionDocument>(says).with(&["ETag"]))
+        .conditional()
         .refuses(&[NO_SUBSCRIPTION, (409, conflict), TOO_LARGE, NO_JSON])
 }

@@ -15,6 +15,7 @@ pub(super) async fn ping(path: SubscriptionPath, members: JsonObject) -> Result<
     members.only(&[])?;
     let SubscriptionPath { context, subscription } = path;
     subscription_view::active(&subscription)?;
+    subscription_view::may_be_changed(&context, &subscription)?;
     match context.ledger().ping(subscription.id, context.now()).await? {
         Redelivered::As(key) => {
             deliveries::made(&context, &subscription, key, http::StatusCode::ACCEPTED).await
@@ -27,5 +28,6 @@ pub(super) fn description() -> Description {
     Description::new(Tag::Webhooks, "pingSubscription", "Send a test event to it")
         .at([id()])
         .replies(202, Reply::json::<DeliveryDocument>("On its way.").with(&["Location"]))
+        .conditional()
         .refuses(&[NO_SUBSCRIPTION, NOT_ACTIVE, TOO_LARGE, NO_JSON])
 }

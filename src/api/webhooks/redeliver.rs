@@ -22,6 +22,7 @@ pub(super) async fn redeliver(
     let SubscriptionPath { context, subscription } = path;
     let key = deliveries::named(&number)?;
     subscription_view::active(&subscription)?;
+    subscription_view::may_be_changed(&context, &subscription)?;
     match context.ledger().redeliver(subscription.receiver, key, context.now()).await? {
         Redelivered::As(going) => {
             let status = if going == key { StatusCode::OK } else { StatusCode::CREATED };
@@ -39,6 +40,7 @@ pub(super) fn description() -> Description {
         .at([id(), deliveries::number()])
         .replies(200, going("This delivery, at once instead of later."))
         .replies(201, going("As this new delivery."))
+        .conditional()
         .refuses(&[
             NO_SUBSCRIPTION,
             (409, "It is being sent as it is, or the subscription is not active."),

@@ -38,6 +38,7 @@ pub(super) async fn replay(
     let SubscriptionPath { context, subscription } = path;
     let arguments = arguments(&mut members, &subscription, context.now())?;
     subscription_view::active(&subscription)?;
+    subscription_view::may_be_changed(&context, &subscription)?;
     let operation = operation(&context, &subscription, &arguments);
     let document = Document::accepted(&operation, &context.request.links(operation.id));
     match context.ledger().accept(operation).await? {
@@ -143,6 +144,7 @@ pub(super) fn description() -> Description {
         .at([id()])
         .takes(true, "Replay", schema())
         .replies(202, Reply::accepted("An operation of its own."))
+        .conditional()
         .refuses(&[NO_SUBSCRIPTION, NOT_ACTIVE, TOO_LARGE, NO_JSON])
 }
 

@@ -12,6 +12,7 @@ use http::StatusCode;
 use super::context::{NO_SUBSCRIPTION, SubscriptionPath, WebhookContext, id};
 use super::document::RotationDocument;
 use super::signing::{self, KeyRequest, MOST};
+use super::subscription_view::may_be_changed;
 use crate::api::json_object::{JsonObject, NO_JSON, TOO_LARGE};
 use crate::api::openapi::{Description, Reply, Tag};
 use crate::api::{Problem, response};
@@ -48,6 +49,7 @@ pub(super) async fn rotate(
     let signs_already = wish.kind().is_some_and(|kind| usual.contains(&kind));
     let former = FormerKeys { grace, beside: beside.unwrap_or(signs_already) };
     let keys = wish.keys(&usual)?;
+    may_be_changed(&context, &subscription)?;
     let whose = SecretOwner::Subscription(&subscription.id);
     let document = add(&context, owner, whose, &keys, former).await?;
     Ok(response::json(StatusCode::OK, response::JSON_TYPE, &document))
@@ -106,6 +108,7 @@ pub(super) fn description() -> Description {
         .at([id()])
         .takes(false, "Rotation", body)
         .replies(200, Reply::json::<RotationDocument>(says))
+        .conditional()
         .refuses(&[NO_SUBSCRIPTION, (409, "More keys would sign than may."), TOO_LARGE, NO_JSON])
 }
 

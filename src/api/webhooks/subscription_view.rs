@@ -23,6 +23,23 @@ pub(super) fn etag(subscription: &Subscription) -> String {
     format!("\"{}\"", subscription.edited)
 }
 
+/// Refuses to show it where `If-Match` does not hold (412).
+pub(super) fn may_be_read(
+    context: &WebhookContext,
+    subscription: &Subscription,
+) -> Result<(), Problem> {
+    Ok(context.preconditions().allow_reading(Some(&etag(subscription)))?)
+}
+
+/// Refuses to change it where a precondition does not hold (412). Whatever else refuses the request
+/// comes first (RFC 9110 section 13.2.1).
+pub(super) fn may_be_changed(
+    context: &WebhookContext,
+    subscription: &Subscription,
+) -> Result<(), Problem> {
+    Ok(context.preconditions().allow_change(&etag(subscription))?)
+}
+
 /// A subscription with its keys.
 pub(super) async fn whole(
     context: &WebhookContext,
@@ -111,6 +128,13 @@ pub(super) fn answer(
     document: &impl Serialize,
 ) -> Response {
     let mut response = response::json(status, response::JSON_TYPE, document);
+    response::set(response.headers_mut(), ETAG, etag(subscription));
+    response
+}
+
+/// An answer to a request that has the subscription as it stands.
+pub(super) fn not_modified(subscription: &Subscription) -> Response {
+    let mut response = response::empty(StatusCode::NOT_MODIFIED);
     response::set(response.headers_mut(), ETAG, etag(subscription));
     response
 }

@@ -23,6 +23,7 @@ pub mod operation_headers;
 pub mod other_protocol;
 pub mod path;
 pub mod pattern;
+pub mod preconditions;
 pub mod prefer;
 pub mod public_url;
 pub mod redirect;

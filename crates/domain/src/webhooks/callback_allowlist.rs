@@ -103,6 +103,13 @@ impl UrlPattern {
         Some(path.to_owned())
     }
 
+    /// A URL that matches.
+    pub fn example(&self) -> String {
+        let host = if self.beneath { format!("any.{}", self.host) } else { self.host.to_string() };
+        let path = self.path.as_deref().unwrap_or("/").trim_end_matches('*');
+        format!("{}://{host}:{}{path}", self.scheme, self.port)
+    }
+
     /// Whether a URL matches.
     pub fn matches(&self, url: &Url) -> bool {
         url.scheme() == self.scheme
