@@ -84,6 +84,7 @@ async fn what_cannot_be_called_back_is_refused_by_the_name_of_the_field() {
         ("Callback-Url", "", "Callback-Url"),
         ("Callback-Url", "http://hooks.example.com/orders/7", "Callback-Url"),
         ("Callback-Url", "https://user@hooks.example.com/orders/7", "Callback-Url"),
+        ("Callback-Url", "http://user:word@hooks.example.com/orders/7", "Callback-Url"),
         ("Callback-Url", "https://hooks.example.com:8443/orders/7", "Callback-Url"),
         ("Callback-Url", "https://hooks.example.org/orders/7", "Callback-Url"),
         ("Callback-Url", "https://hooks.example.com/elsewhere", "Callback-Url"),
