@@ -8,6 +8,7 @@ mod json;
 
 use ::http::{HeaderMap, header};
 
+use super::grammar::is_token;
 use super::media_type::essence;
 use super::request_override::{OverridePart, RequestOverride, method_parameter, pairs};
 
@@ -116,12 +117,11 @@ fn coding_of(text: &str) -> Option<Coding> {
     let essence = essence(text);
     let coding = match essence.as_str() {
         "application/x-www-form-urlencoded" => Coding::Form,
+        odd if !is_media_type(odd) => coding_of_odd(odd),
         multipart if multipart.starts_with("multipart/") => Coding::Multipart,
         json if json.ends_with("/json") || json.ends_with("+json") => Coding::Json,
         // A call of gRPC is a conversation, and its messages begin with their lengths.
         grpc if grpc.starts_with("application/grpc") => return None,
-        // A type that is none counts as none with some servers.
-        other if !other.contains('/') => Coding::Unknown,
         _ => Coding::Other,
     };
     let lower = text.to_ascii_lowercase();
@@ -131,6 +131,24 @@ fn coding_of(text: &str) -> Option<Coding> {
     });
     let is_plain = charset.is_none_or(|charset| PLAIN.contains(&charset.as_str()));
     Some(if is_plain { coding } else { Coding::Unknown })
+}
+
+/// Type and subtype are tokens (RFC 9110 section 8.3.1).
+fn is_media_type(essence: &str) -> bool {
+    let parts = essence.split_once('/');
+    parts.is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype))
+}
+
+/// A type that is none: PHP and Rack end it at a blank or a comma, and some servers take it for a
+/// missing one.
+fn coding_of_odd(essence: &str) -> Coding {
+    match (essence.contains("x-www-form-urlencoded"), essence.contains("multipart")) {
+        (true, false) => Coding::Form,
+        (false, true) => Coding::Multipart,
+        (true, true) => Coding::Unknown,
+        (false, false) if essence.contains('/') => Coding::Other,
+        (false, false) => Coding::Unknown,
+    }
 }
 
 fn in_form(body: &[u8]) -> BodyMethod {
@@ -144,18 +162,18 @@ fn in_multipart(body: &[u8]) -> BodyMethod {
     if text.lines().any(is_odd_name) {
         return BodyMethod::Unknown;
     }
-    if !mentions(body) {
+    // Some readers drop the backslash before any octet, others take it as it is.
+    let text = text.replace('\\', "");
+    if !mentions(text.as_bytes()) {
         return BodyMethod::None;
     }
-    let plainest = |part: &str| {
-        let (name, rest) = part.split_once('"')?;
-        let (_, content) = rest.split_once("\r\n\r\n").or_else(|| rest.split_once("\n\n"))?;
-        let value = content.lines().next().unwrap_or_default();
-        method_parameter(name).map(|known| (known, value.to_owned()))
-    };
-    let found: Vec<_> = text.split("name=\"").skip(1).filter_map(plainest).collect();
+    let lower = text.to_ascii_lowercase();
+    let found: Vec<_> = lower
+        .match_indices("name")
+        .filter_map(|(at, name)| named_part(&text[at + name.len()..]))
+        .collect();
     // One that is written in another way could be the one that counts, and a value in another.
-    let is_all = found.len() == text.to_ascii_lowercase().matches("method").count();
+    let is_all = found.len() == lower.matches("method").count();
     if is_all && !holds(body, b"transfer-encoding") {
         BodyMethod::these(found)
     } else {
@@ -163,13 +181,27 @@ fn in_multipart(body: &[u8]) -> BodyMethod {
     }
 }
 
+/// The known parameter that a part carries, and its value. The text begins behind `name`.
+fn named_part(text: &str) -> Option<(&'static str, String)> {
+    let value = text.trim_start_matches([' ', '\t']).strip_prefix('=')?;
+    let value = value.trim_start_matches([' ', '\t']);
+    let name = match value.strip_prefix('"') {
+        Some(quoted) => quoted.split('"').next()?,
+        // A quote of the other kind is one to PHP, and a part of the name to others.
+        None => value.split([';', ',', ' ', '\t', '\r', '\n']).next()?.trim_matches('\''),
+    };
+    let known = method_parameter(name)?;
+    let (_, content) = value.split_once("\r\n\r\n").or_else(|| value.split_once("\n\n"))?;
+    Some((known, content.lines().next().unwrap_or_default().to_owned()))
+}
+
 /// Whether a line gives a name to a part in a way that servers read differently: in pieces, in a
-/// charset, with octets that are escaped.
+/// charset, with octets that are encoded.
 fn is_odd_name(line: &str) -> bool {
     let lower = line.to_ascii_lowercase();
     lower.contains("name*")
         || (lower.contains("name") && lower.contains("content-disposition"))
-            && ["\\", "%5f", "%6d", "=?"].iter().any(|odd| lower.contains(odd))
+            && ["%5f", "%6d", "=?"].iter().any(|odd| lower.contains(odd))
 }
 
 /// Whether such a parameter could stand somewhere in it, written as it is.
@@ -300,18 +332,45 @@ mod tests {
             let named = says(multipart, &part(&format!("name=\"{plain}\""), "DELETE"));
             assert_eq!(named, this("DELETE"), "{plain}");
         }
-        for odd in [
+        for plain in [
             "name=_method",
             "name='_method'",
+            "Name=\"_method\"",
+            "NAME = _method; x=y",
+            "name=\"_m\\ethod\"",
+            "name=\"_\\method\"",
+            "filename=a; name=_method",
+        ] {
+            assert_eq!(says(multipart, &part(plain, "DELETE")), this("DELETE"), "{plain}");
+        }
+        for odd in [
             "name*=utf-8''%5Fmethod",
             "name*0=\"_me\"; name*1=\"thod\"",
-            "name=\"_\\method\"",
             "name=\"%5Fm\"",
             "name=\"=?utf-8?B?X21ldGhvZA==?=\"",
             "name=\"_method\"\r\nContent-Transfer-Encoding: base64",
         ] {
             assert_eq!(says(multipart, &part(odd, "DELETE")), BodyMethod::Unknown, "{odd}");
         }
+    }
+
+    #[test]
+    fn a_type_that_is_none_is_read_as_the_ones_in_it() {
+        for odd in [
+            "application/x-www-form-urlencoded, text/plain",
+            "application/x-www-form-urlencoded x",
+            "application/x-www-form-urlencoded,",
+            "text/plain, application/x-www-form-urlencoded",
+            "\"application/x-www-form-urlencoded\"",
+            "application/x-www-form-urlencoded/x; charset=utf-8",
+        ] {
+            assert_eq!(says(odd, "_method=DELETE"), this("DELETE"), "{odd}");
+            assert_eq!(says(odd, "user=ann"), BodyMethod::None, "{odd}");
+        }
+        let named = says("multipart/form-data, x; boundary=x", &part("name=_method", "DELETE"));
+        assert_eq!(named, this("DELETE"));
+        let both = "multipart/form-data, application/x-www-form-urlencoded";
+        assert_eq!(says(both, "a=b"), BodyMethod::Unknown);
     }
 
     #[test]

@@ -47,8 +47,9 @@ pub fn add_cdn_loop(headers: &mut HeaderMap, mark: &HeaderValue) {
 
 /// Whether the request carries this gateway's own mark: it is answered 508.
 ///
-/// A comma always separates, quoted or not: a mark has none, and a quote that a client left
-/// open would hide the mark behind it where a proxy joined the lines.
+/// A comma separates, quoted or not: a quote that a client left open would hide the mark behind it
+/// where a proxy joined the lines. A quoted comma within the mark hides it no more, so the line is also
+/// read with its quotes.
 pub fn is_loop(headers: &HeaderMap, own_id: &str) -> bool {
     let own_id = plain(own_id);
     let is_own = |mark: &str| {
@@ -59,7 +60,8 @@ pub fn is_loop(headers: &HeaderMap, own_id: &str) -> bool {
         };
         own_name && parts.filter_map(pair).any(named)
     };
-    lines(headers, "cdn-loop").any(|line| plain_members(&line).any(is_own))
+    lines(headers, "cdn-loop")
+        .any(|line| plain_members(&line).any(is_own) || split(&line, ',').any(is_own))
 }
 
 /// Whether any gateway of this kind has sent the request.
@@ -111,6 +113,9 @@ mod tests {
                 is_loop(&marked(&[&format!("{before}, cloakroom; id=\"a\"")]), "a"),
                 "{before}"
             );
+        }
+        for own in ["cloakroom; x=\"a,b\"; id=\"a\"", "y, cloakroom; x=\",\"; id=a, z"] {
+            assert!(is_loop(&marked(&[own]), "a"), "{own}");
         }
         let mut octets = marked(&[]);
         octets.append("cdn-loop", HeaderValue::from_bytes(b"\xe9, cloakroom; id=a").unwrap());

@@ -6,7 +6,7 @@
 //! repeat the URL: it may hold a secret.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use url::{Host, Position, Url};
@@ -58,6 +58,7 @@ fn plain(host: &Host<&str>) -> Host<String> {
     }
 }
 
+/// A name below `localhost` is loopback, whatever a resolver says of it (RFC 6761 section 6.3).
 fn is_loopback(host: &Host<String>) -> bool {
     match host {
         Host::Domain(name) => name == "localhost" || name.ends_with(".localhost"),
@@ -147,6 +148,9 @@ impl Destination {
         if url.fragment().is_some() {
             return Err(BadDestination::Fragment);
         }
+        if !has_authority(text) {
+            return Err(BadDestination::NoUrl);
+        }
         let destination = Self(url);
         let port = destination.port();
         if !rules.ports.contains(&port) {
@@ -157,6 +161,12 @@ impl Destination {
         }
         if let Some(address) = destination.address() {
             rules.judge_address(address)?;
+        }
+        if destination.0.host().is_some_and(|host| is_loopback(&plain(&host))) {
+            let [v4, v6] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+            rules.judge_address(v4).or_else(|not_public| {
+                rules.judge_address(v6).map_err(|_| BadDestination::Address(not_public))
+            })?;
         }
         Ok(destination)
     }
@@ -216,6 +226,12 @@ fn check_spelling(text: &str) -> Result<(), BadDestination> {
         true => Err(BadDestination::Spelling),
         false => Ok(()),
     }
+}
+
+/// Whether a host stands right behind two slashes. Browsers take other numbers of them for two.
+fn has_authority(text: &str) -> bool {
+    let behind = text.split_once("://").map(|(_, rest)| rest);
+    behind.is_some_and(|rest| !rest.starts_with('/'))
 }
 
 /// An `@` in the authority, also where nothing stands before it.

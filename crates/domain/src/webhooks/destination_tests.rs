@@ -32,6 +32,9 @@ fn what_can_never_be_allowed_is_refused_with_its_reason() {
         ("example.com/hooks", BadDestination::NoUrl),
         ("https://", BadDestination::NoUrl),
         ("https://1.2.3.4.5/", BadDestination::NoUrl),
+        ("https:///example.com/", BadDestination::NoUrl),
+        ("https:example.com/", BadDestination::NoUrl),
+        ("https:/example.com/", BadDestination::NoUrl),
         ("https://[fe80::1%25eth0]/", BadDestination::NoUrl),
         ("ftp://example.com/", BadDestination::Scheme),
         ("file:///etc/passwd", BadDestination::Scheme),
@@ -56,6 +59,22 @@ fn what_can_never_be_allowed_is_refused_with_its_reason() {
         BadDestination::TooLong
     );
     assert!(Destination::parse("https://example.com/@user", &rules()).is_ok());
+}
+
+#[test]
+fn names_of_loopback_are_judged_as_its_addresses() {
+    for name in ["localhost", "LOCALHOST", "localhost.", "a.localhost", "a.b.localhost."] {
+        let text = format!("http://{name}:9100/");
+        let judged = Destination::parse(&text, &lax());
+        assert!(matches!(judged, Err(BadDestination::Address(_))), "{text}");
+        for range in ["127.0.0.0/8", "::1/128"] {
+            let opened = DestinationRules { allow: vec![range.parse().unwrap()], ..lax() };
+            assert!(Destination::parse(&text, &opened).is_ok(), "{text} {range}");
+        }
+    }
+    for other in ["localhost.example.com", "notlocalhost"] {
+        assert!(Destination::parse(&format!("http://{other}:9100/"), &lax()).is_ok(), "{other}");
+    }
 }
 
 #[test]
@@ -86,7 +105,11 @@ fn the_host_of_the_public_url_is_refused_on_every_port() {
     }
     assert!(Destination::parse("https://example.com/", &own).is_ok());
     // Others share this host; only the gateway's own ports are refused there, when dialled.
-    let local = DestinationRules { public_url: url("http://localhost:8080"), ..lax() };
+    let local = DestinationRules {
+        public_url: url("http://localhost:8080"),
+        allow: vec!["127.0.0.0/8".parse().unwrap()],
+        ..lax()
+    };
     assert!(Destination::parse("http://localhost:9100/", &local).is_ok());
 }
 
