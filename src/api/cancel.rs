@@ -4,7 +4,7 @@ use axum::response::Response;
 use http::StatusCode;
 
 use super::extract::{GONE, NO_OPERATION, OperationPath, ticket};
-use super::openapi::{Description, Reply, Tag};
+use super::openapi::{Description, ResponseDoc, Tag};
 use super::{Problem, accepted, response};
 use cloakroom_domain::operation::Status;
 use cloakroom_ledger::{Canceled, Freeing};
@@ -31,8 +31,8 @@ pub(super) fn description() -> Description {
     let summary = "Cancel an operation, and keep its document";
     Description::new(Tag::Operations, "cancelOperation", summary)
         .at([ticket()])
-        .replies(200, Reply::document("Canceled."))
-        .replies(202, Reply::pending("It runs; its upstream connection is being dropped."))
+        .replies(200, ResponseDoc::document("Canceled."))
+        .replies(202, ResponseDoc::pending("It runs; its upstream connection is being dropped."))
         .conditional()
         .refuses(&[NO_OPERATION, (409, "It had already succeeded or failed."), GONE])
 }

@@ -4,7 +4,7 @@ use axum::response::Response;
 use http::StatusCode;
 
 use super::extract::{GONE, NO_OPERATION, OperationPath, ticket};
-use super::openapi::{Description, Reply, Tag};
+use super::openapi::{Description, ResponseDoc, Tag};
 use super::{Problem, accepted, response};
 use cloakroom_ledger::{Canceled, Freeing};
 
@@ -32,8 +32,8 @@ pub(super) fn description() -> Description {
     let summary = "Cancel an operation, and free its request and result";
     Description::new(Tag::Operations, "deleteOperation", summary)
         .at([ticket()])
-        .replies(202, Reply::pending("It runs; its upstream connection is being dropped."))
-        .replies(204, Reply::empty("Freed."))
+        .replies(202, ResponseDoc::pending("It runs; its upstream connection is being dropped."))
+        .replies(204, ResponseDoc::empty("Freed."))
         .conditional()
         .refuses(&[NO_OPERATION, GONE])
 }

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::extract::{NO_OPERATION, OperationPath, ticket};
 use super::negotiation::ResponseForm;
-use super::openapi::{Description, Reply, Tag, header, query, text};
+use super::openapi::{Description, ResponseDoc, Tag, header, query, text};
 use super::{Problem, live, response};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::Event;
@@ -120,7 +120,7 @@ fn after(query: Option<&str>) -> Result<u32, Problem> {
 
 pub(super) fn description() -> Description {
     let number = json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX });
-    let timeline = Reply::json::<Timeline>("What happened.").or_live_events().with(&["Vary"]);
+    let timeline = ResponseDoc::json::<Timeline>("What happened.").or_live_events().with(&["Vary"]);
     Description::new(Tag::Operations, "listEvents", "The timeline, as JSON or live")
         .at([ticket()])
         .asks([
@@ -128,6 +128,6 @@ pub(super) fn description() -> Description {
             header("Last-Event-ID", "As after, for live events.", text()),
         ])
         .replies(200, timeline)
-        .replies(204, Reply::empty("The terminal event has been read."))
+        .replies(204, ResponseDoc::empty("The terminal event has been read."))
         .refuses(&[NO_OPERATION])
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::extract::{ApiState, RequestContext, Side};
-use super::openapi::{Description, Reply, Tag, query, text};
+use super::openapi::{Description, ResponseDoc, Tag, query, text};
 use super::{Caller, Document, Problem, origin, response};
 use crate::config::PrincipalRule;
 use cloakroom_domain::operation::Status;
@@ -162,7 +162,7 @@ pub(super) fn description() -> Description {
             ),
             query("limit", "How many at most.", limit),
         ])
-        .replies(200, Reply::json::<List>("A page, newest first."))
+        .replies(200, ResponseDoc::json::<List>("A page, newest first."))
         .refuses(&[(404, "Not offered here: nothing tells callers apart.")])
 }
 

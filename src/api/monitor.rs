@@ -12,7 +12,7 @@ use http::{HeaderValue, StatusCode};
 
 use super::extract::{GONE, NO_OPERATION, OperationPath, ticket};
 use super::negotiation::ResponseForm;
-use super::openapi::{Description, PENDING_FIELDS, Reply, Tag, header, text};
+use super::openapi::{Description, PENDING_FIELDS, ResponseDoc, Tag, header, text};
 use super::{Problem, accepted, live, response};
 use cloakroom_domain::http::expectation::monitor_wait;
 use cloakroom_domain::http::location::{own_path, public};
@@ -123,21 +123,23 @@ pub(super) fn description() -> Description {
         ])
         .replies(
             200,
-            Reply::document("The document or live events, where Accept names them.")
+            ResponseDoc::document("The document or live events, where Accept names them.")
                 .or_live_events()
                 .with(&SHOWN),
         )
-        .replies(202, Reply::pending("Still pending.").with(&["ETag"]).with(&SHOWN))
-        .replies(204, Reply::empty("The terminal event has been read."))
+        .replies(202, ResponseDoc::pending("Still pending.").with(&["ETag"]).with(&SHOWN))
+        .replies(204, ResponseDoc::empty("The terminal event has been read."))
         .replies(
             303,
-            Reply::empty("Finished: Location names the result, or what the upstream created.")
-                .with(&["Location", "Operation-Location", "Operation-Id"])
-                .with(&SHOWN),
+            ResponseDoc::empty(
+                "Finished: Location names the result, or what the upstream created.",
+            )
+            .with(&["Location", "Operation-Location", "Operation-Id"])
+            .with(&SHOWN),
         )
         .replies(
             304,
-            Reply::empty("Still pending, and nothing has changed.")
+            ResponseDoc::empty("Still pending, and nothing has changed.")
                 .with(&PENDING_FIELDS)
                 .with(&["ETag"])
                 .with(&SHOWN),

@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::extract::RequestContext;
-use super::openapi::{Description, Reply, Tag};
+use super::openapi::{Description, ResponseDoc, Tag};
 use super::{Problem, response};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::fleet::NodeHealth;
@@ -85,6 +85,6 @@ pub(super) async fn show(context: RequestContext) -> Result<Response, Problem> {
 
 pub(super) fn description() -> Description {
     Description::new(Tag::Ledger, "listNodes", "List the nodes that share the ledger")
-        .replies(200, Reply::json::<Nodes>("The nodes, the latest start first."))
+        .replies(200, ResponseDoc::json::<Nodes>("The nodes, the latest start first."))
         .refuses(&[(404, "Only the admin listener has it.")])
 }

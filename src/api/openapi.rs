@@ -8,7 +8,7 @@ mod description;
 mod messages;
 mod parts;
 mod paths;
-mod reply;
+mod response_doc;
 mod routes;
 mod submission;
 mod tags;
@@ -28,7 +28,7 @@ use crate::config::{Config, LocationForm, PrincipalRule};
 pub(super) use description::{Description, Refusal};
 pub(super) use parts::{header, in_path, query, text};
 pub(super) use paths::Paths;
-pub(super) use reply::{PENDING_FIELDS, Reply};
+pub(super) use response_doc::{PENDING_FIELDS, ResponseDoc};
 pub(super) use tags::Tag;
 
 /// The prefix unless it is configured.
@@ -59,7 +59,7 @@ pub(super) async fn show(_visit: RequestContext) -> Response {
 pub(super) fn description() -> Description {
     let shown = json!({ "type": "object" });
     Description::new(Tag::Description, "getDescription", "This interface")
-        .replies(200, Reply::empty("This description.").or(response::JSON_TYPE, shown))
+        .replies(200, ResponseDoc::empty("This description.").or(response::JSON_TYPE, shown))
 }
 
 fn of_any_gateway() -> Value {

@@ -10,7 +10,7 @@ use http::{Request, StatusCode};
 use serde_json::{Value, json};
 
 use super::extract::{ApiState, NAME, path_parameter, ticket};
-use super::openapi::{Description, Reply, Tag, in_path};
+use super::openapi::{Description, ResponseDoc, Tag, in_path};
 use super::{Problem, json as strict_json, response};
 use cloakroom_domain::OperationId;
 use cloakroom_ledger::{ProgressReport, Progressed};
@@ -105,7 +105,7 @@ pub(super) fn description() -> Description {
 pub(super) fn described(id: &str) -> Description {
     Description::new(Tag::Operations, id, "Report the progress of an attempt")
         .takes(true, "Progress", schema())
-        .replies(204, Reply::empty("Taken; at most one a second is kept."))
+        .replies(204, ResponseDoc::empty("Taken; at most one a second is kept."))
         .refuses(&[
             (404, "The token was not made for this operation."),
             (409, "The attempt is over."),

@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::extract::{NAME, RequestContext};
-use super::openapi::{Description, Reply, Tag, in_path};
+use super::openapi::{Description, ResponseDoc, Tag, in_path};
 use super::queue_status::{
     Backlog, QueueStatus, QueueStatusReport, ReadQueueStatus, UpstreamStatus,
 };
@@ -215,7 +215,7 @@ impl BreakerDocument {
 pub(super) fn description() -> Description {
     let summary = "How queues and upstreams stand";
     Description::new(Tag::Queues, "listQueues", summary)
-        .replies(200, Reply::json::<QueueList>("Queues and upstreams, by name."))
+        .replies(200, ResponseDoc::json::<QueueList>("Queues and upstreams, by name."))
         .refuses(&[(404, "On the public listener.")])
 }
 
@@ -232,7 +232,7 @@ pub(super) fn resume_description() -> Description {
 fn of_one(description: Description) -> Description {
     description
         .at([in_path("queue", "The queue's name.", NAME)])
-        .replies(200, Reply::json::<QueueDocument>("The queue as it stands now."))
+        .replies(200, ResponseDoc::json::<QueueDocument>("The queue as it stands now."))
         .refuses(&[(404, "There is no such queue, or this is the public listener.")])
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::extract::RequestContext;
-use super::openapi::{Description, Reply, Tag, query};
+use super::openapi::{Description, ResponseDoc, Tag, query};
 use super::{Problem, response};
 use cloakroom_domain::reconcile::{DiscrepancyReport, ReconcileFinding};
 use serde_json::json;
@@ -81,6 +81,6 @@ pub(super) fn description() -> Description {
     let summary = "Look for what does not add up and repair what is safe";
     Description::new(Tag::Ledger, "reconcileLedger", summary)
         .asks([query("dry-run", "Only look.", json!({ "type": "boolean" }))])
-        .replies(200, Reply::json::<ReconcileReport>("What was found."))
+        .replies(200, ResponseDoc::json::<ReconcileReport>("What was found."))
         .refuses(&[(404, "On the public listener.")])
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::extract::RequestContext;
-use super::openapi::{Description, Reply, Tag, query, text};
+use super::openapi::{Description, ResponseDoc, Tag, query, text};
 use super::{Problem, response};
 use cloakroom_domain::Timestamp;
 use cloakroom_ledger::{NoCursor, ResealCursor, Resealed};
@@ -134,7 +134,7 @@ pub(super) fn description() -> Description {
         "Seal anew what lies open or under an earlier key, a part of the ledger at a time";
     Description::new(Tag::Ledger, "resealSecrets", summary)
         .asks([query("after", "Go on where the answer before ended: its `next`.", text())])
-        .replies(200, Reply::json::<ResealReport>("What the part came to."))
+        .replies(200, ResponseDoc::json::<ResealReport>("What the part came to."))
         .refuses(&[
             (400, "This is no place to go on."),
             (404, "On the public listener."),

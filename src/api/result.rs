@@ -9,7 +9,7 @@ use http::header::{self, HeaderMap, HeaderName};
 use http::{HeaderValue, Method, StatusCode};
 
 use super::extract::{GONE, NO_OPERATION, OperationPath, ticket};
-use super::openapi::{Description, Reply, Tag, header as field, text};
+use super::openapi::{Description, ResponseDoc, Tag, header as field, text};
 use super::range::{BodyRange, wanted};
 use super::{Problem, accepted, recorded_response, response};
 use cloakroom_domain::http::{hygiene, relocation};
@@ -156,7 +156,7 @@ fn replayed_fields(found: &OperationPath, answer: &KeptAnswer) -> HeaderMap {
 /// with a refusal of the gateway's: `Gateway-Origin` and `Upstream-Status` tell them apart.
 pub(super) fn description() -> Description {
     let recorded = |says: &str| {
-        Reply::empty(says)
+        ResponseDoc::empty(says)
             .with(&["Upstream-Status", "Operation-Id", "Operation-Location"])
             .with(&["X-Content-Type-Options", "Content-Security-Policy"])
     };
@@ -178,7 +178,7 @@ pub(super) fn description() -> Description {
         ])
         .each_refusal(|reply| reply.or_anything().with(&["Upstream-Status"]))
         .replies(200, whole("The recorded answer.").or_anything())
-        .replies(202, Reply::pending("Still pending."))
+        .replies(202, ResponseDoc::pending("Still pending."))
         .replies(204, recorded("The recorded answer has no content."))
         .replies(
             206,

@@ -13,7 +13,7 @@ use axum::response::Response;
 use super::accepted::{AcceptedReply, accepted};
 use super::extract::{GONE, NO_OPERATION, OperationPath, ticket};
 use super::json_object::{JsonObject, TOO_LARGE};
-use super::openapi::{Description, Reply, Tag};
+use super::openapi::{Description, ResponseDoc, Tag};
 use super::{Api, Document, Problem};
 use cloakroom_domain::OperationId;
 use cloakroom_domain::http::idempotency::sent_octets;
@@ -124,7 +124,7 @@ pub(super) fn description() -> Description {
     Description::new(Tag::Operations, "retryOperation", "Repeat a finished operation")
         .at([ticket()])
         .takes_json(false, body)
-        .replies(202, Reply::accepted("The successor is accepted."))
+        .replies(202, ResponseDoc::accepted("The successor is accepted."))
         .conditional()
         .refuses(&[
             NO_OPERATION,

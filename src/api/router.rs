@@ -7,10 +7,10 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 
+use super::endpoint::{self, Endpoint, get, post};
 use super::extract::{ApiState, RequestContext, Side};
 use super::openapi::Paths;
 use super::queue_status::ReadQueueStatus;
-use super::row::{self, Row, get, post};
 use super::{Api, Problem, webhooks};
 use super::{
     cancel, delete, events, list, monitor, nodes, openapi, progress, queues, reconcile, reseal,
@@ -29,34 +29,34 @@ pub fn is_resource(rest: &str) -> bool {
 
 /// The resources of the public listener.
 pub fn public_router(api: Api) -> Router {
-    finished(row::routed(public_rows()), api, Side::Public)
+    finished(endpoint::routed(public_rows()), api, Side::Public)
 }
 
 /// The resources of the admin listener: the same for operators, and what is only theirs.
 pub fn operators_router(api: Api, look: ReadQueueStatus) -> Router {
     let rows = shared_rows().into_iter().chain(operators_rows()).collect();
-    finished(row::routed(rows), api, Side::Operators).layer(Extension(look))
+    finished(endpoint::routed(rows), api, Side::Operators).layer(Extension(look))
 }
 
 /// The description of the resources of the public listener, under a prefix.
 pub(super) fn described(prefix: &str, paths: &mut Paths) {
-    row::described(&public_rows(), prefix, paths);
+    endpoint::described(&public_rows(), prefix, paths);
 }
 
 /// The description of what only the admin listener has.
 pub(super) fn described_for_operators(prefix: &str, paths: &mut Paths) {
-    let rows: Vec<_> = operators_rows().into_iter().map(Row::for_operators).collect();
-    row::described(&rows, prefix, paths);
+    let rows: Vec<_> = operators_rows().into_iter().map(Endpoint::for_operators).collect();
+    endpoint::described(&rows, prefix, paths);
 }
 
-fn public_rows() -> Vec<Row> {
+fn public_rows() -> Vec<Endpoint> {
     let path = "/operations/{ticket}/progress/{token}";
     let mut rows = shared_rows();
     rows.push(post(path, progress::report, progress::description()));
     rows
 }
 
-fn operators_rows() -> Vec<Row> {
+fn operators_rows() -> Vec<Endpoint> {
     vec![
         post("/operations/{ticket}/retry", retry::retry, retry::description()),
         post("/operations/{ticket}/verdict", verdict::give, verdict::description()),
@@ -71,11 +71,11 @@ fn operators_rows() -> Vec<Row> {
     ]
 }
 
-fn shared_rows() -> Vec<Row> {
+fn shared_rows() -> Vec<Endpoint> {
     let mut rows = vec![
         get("/operations", list::show, list::description()),
         get("/operations/{ticket}", monitor::show, monitor::description()),
-        row::delete("/operations/{ticket}", delete::delete, delete::description()),
+        endpoint::delete("/operations/{ticket}", delete::delete, delete::description()),
         get("/operations/{ticket}/status", status::show, status::description()),
         get("/operations/{ticket}/result", result::show, result::description()),
         get("/operations/{ticket}/events", events::show, events::description()),

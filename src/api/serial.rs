@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::extract::{ApiState, RequestContext};
-use super::openapi::{Description, Reply, Tag, in_path, query};
+use super::openapi::{Description, ResponseDoc, Tag, in_path, query};
 use super::{Problem, origin, response};
 use cloakroom_domain::Timestamp;
 use cloakroom_ledger::{KeyInUse, KeyListing, SerialName, Unblocked};
@@ -155,7 +155,7 @@ pub(super) fn description() -> Description {
             ),
             query("limit", "How many at most.", limit),
         ])
-        .replies(200, Reply::json::<SerialKeys>("A page, by name."))
+        .replies(200, ResponseDoc::json::<SerialKeys>("A page, by name."))
         .refuses(&[(404, "On the public listener.")])
 }
 
@@ -163,7 +163,7 @@ pub(super) fn release_description() -> Description {
     let summary = "Let the next operation go of a blocked serial key";
     Description::new(Tag::SerialKeys, "releaseSerialKey", summary)
         .at([in_path("name", "A serial key's name, as the list has it.", NAME)])
-        .replies(200, Reply::json::<SerialKeyRelease>("Released."))
+        .replies(200, ResponseDoc::json::<SerialKeyRelease>("Released."))
         .refuses(&[(404, "This is no key's name."), (409, "Nothing blocks the key.")])
 }
 

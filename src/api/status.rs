@@ -9,7 +9,7 @@ use axum::response::Response;
 use http::StatusCode;
 
 use super::extract::{NO_OPERATION, OperationPath, ticket};
-use super::openapi::{Description, Reply, Tag};
+use super::openapi::{Description, ResponseDoc, Tag};
 use super::{Problem, accepted, response};
 
 pub(super) async fn show(found: OperationPath) -> Result<Response, Problem> {
@@ -24,7 +24,7 @@ pub(super) async fn show(found: OperationPath) -> Result<Response, Problem> {
 }
 
 pub(super) fn description() -> Description {
-    let reply = Reply::document("The document; while pending with when to ask again.");
+    let reply = ResponseDoc::document("The document; while pending with when to ask again.");
     Description::new(Tag::Operations, "getOperation", "The operation document")
         .at([ticket()])
         .replies(200, reply.with(&["Retry-After"]).linked_by_path())

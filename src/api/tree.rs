@@ -14,7 +14,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::extract::{NO_OPERATION, OperationPath, ticket};
-use super::openapi::{Description, Reply, Tag};
+use super::openapi::{Description, ResponseDoc, Tag};
 use super::{Caller, Document, Problem, response};
 use cloakroom_domain::Timestamp;
 use cloakroom_ledger::Operation;
@@ -90,6 +90,6 @@ impl DescendantStanding {
 pub(super) fn description() -> Description {
     Description::new(Tag::Operations, "getTree", "What an operation gave rise to")
         .at([ticket()])
-        .replies(200, Reply::json::<Tree>("The operation and those below it."))
+        .replies(200, ResponseDoc::json::<Tree>("The operation and those below it."))
         .refuses(&[NO_OPERATION])
 }

@@ -9,7 +9,7 @@ use http::StatusCode;
 
 use super::extract::{NO_OPERATION, OperationPath, ticket};
 use super::json_object::{JsonObject, TOO_LARGE};
-use super::openapi::{Description, Reply, Tag};
+use super::openapi::{Description, ResponseDoc, Tag};
 use super::{Problem, response};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::Verdict;
@@ -65,7 +65,7 @@ pub(super) fn description() -> Description {
     Description::new(Tag::Operations, "giveVerdict", summary)
         .at([ticket()])
         .takes_json(true, schema())
-        .replies(200, Reply::document("Written down; a former one is replaced."))
+        .replies(200, ResponseDoc::document("Written down; a former one is replaced."))
         .conditional()
         .refuses(&[NO_OPERATION, (409, "The outcome is not unknown."), TOO_LARGE])
 }

@@ -9,7 +9,7 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::parts::header;
-use super::reply::{Reply, Schemas};
+use super::response_doc::{ResponseDoc, Schemas};
 use super::tags::Tag;
 
 /// A status of a refusal, and when it is given.
@@ -44,7 +44,7 @@ pub(in crate::api) struct Description {
     in_path: Vec<Value>,
     parameters: Vec<Value>,
     body: Option<Value>,
-    replies: BTreeMap<String, Reply>,
+    replies: BTreeMap<String, ResponseDoc>,
     callbacks: Map<String, Value>,
     is_open: bool,
     schemas: Schemas,
@@ -84,12 +84,12 @@ impl Description {
     }
 
     /// An answer with this status.
-    pub(in crate::api) fn replies(self, status: u16, reply: Reply) -> Self {
+    pub(in crate::api) fn replies(self, status: u16, reply: ResponseDoc) -> Self {
         self.replies_in(&status.to_string(), reply)
     }
 
     /// An answer with a status in this range, like `4XX`, or `default`.
-    pub(in crate::api) fn replies_in(mut self, statuses: &str, reply: Reply) -> Self {
+    pub(in crate::api) fn replies_in(mut self, statuses: &str, reply: ResponseDoc) -> Self {
         self.replies.insert(statuses.to_owned(), reply);
         self
     }
@@ -103,13 +103,16 @@ impl Description {
                 503 => &["Retry-After"],
                 _ => &[],
             };
-            self = self.replies(*status, Reply::problem(*says).with(fields));
+            self = self.replies(*status, ResponseDoc::problem(*says).with(fields));
         }
         self
     }
 
     /// The same with every refusal so far changed.
-    pub(in crate::api) fn each_refusal(mut self, change: impl Fn(Reply) -> Reply) -> Self {
+    pub(in crate::api) fn each_refusal(
+        mut self,
+        change: impl Fn(ResponseDoc) -> ResponseDoc,
+    ) -> Self {
         for (status, reply) in &mut self.replies {
             if status.starts_with(['4', '5']) {
                 *reply = change(reply.clone());
@@ -147,12 +150,8 @@ impl Description {
 
     /// A JSON body with a schema without a name.
     pub(in crate::api) fn takes_json(self, required: bool, schema: Value) -> Self {
-        let content = json!({ "application/json": { "schema": schema } });
-        let body = if required {
-            json!({ "required": true, "content": content })
-        } else {
-            json!({ "content": content })
-        };
+        let mut body = if required { json!({ "required": true }) } else { json!({}) };
+        body["content"]["application/json"]["schema"] = schema;
         self.takes_body(body)
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::reply::Schemas;
+use super::response_doc::Schemas;
 use super::tags::Tag;
 use crate::api::response::JSON_TYPE;
 use cloakroom_domain::webhooks::Topic;

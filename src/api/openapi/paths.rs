@@ -9,7 +9,7 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::description::Description;
-use super::reply::Schemas;
+use super::response_doc::Schemas;
 
 /// The paths so far, and the schemas that they refer to.
 #[derive(Default)]

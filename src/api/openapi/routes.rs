@@ -52,7 +52,7 @@ fn variants(route: &RouteConfig) -> Vec<PathVariant> {
         return vec![PathVariant { path: route.path.clone(), depth: None }];
     };
     let name = rest.trim_end_matches('}');
-    let least = if route.implicit { 0 } else { 1 };
+    let least = usize::from(!route.implicit);
     let names = |depth: usize| (1..=depth).map(|segment| named(before, name, segment));
     let path = |depth| before.to_owned() + &names(depth).collect::<Vec<_>>().join("/");
     let variant =

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::description::Description;
 use super::messages::{self, capitalized};
 use super::parts::header;
-use super::reply::{Reply, anything};
+use super::response_doc::{ResponseDoc, anything};
 use super::tags::Tag;
 use crate::api::progress;
 use crate::config::{
@@ -47,7 +47,7 @@ pub(super) fn of_any_route() -> Description {
         .asks([prefer(), expect(&expectations), key(false)])
         .asks(additions())
         .asks(callback_fields());
-    let accepted = Reply::accepted("Durably accepted.");
+    let accepted = ResponseDoc::accepted("Durably accepted.");
     let description = answered(description, AnswerForms::ALL, accepted);
     called_back(reporting(description, "reportUpstreamProgress"), "receiveCallback")
 }
@@ -56,7 +56,8 @@ pub(super) fn of_any_route() -> Description {
 pub(super) fn of_route(route: &RouteConfig, id: &str) -> Description {
     let forms = AnswerForms::of(route);
     let (method, path) = (&route.method, &route.path);
-    let mut accepted = Reply::accepted("Durably accepted; the monitor leads to the result by 303.");
+    let mut accepted =
+        ResponseDoc::accepted("Durably accepted; the monitor leads to the result by 303.");
     if route.accepted == AcceptedForm::Minimal {
         accepted = accepted.without_content();
     }
@@ -86,7 +87,7 @@ pub(super) fn of_route(route: &RouteConfig, id: &str) -> Description {
     }
 }
 
-fn answered(description: Description, forms: AnswerForms, accepted: Reply) -> Description {
+fn answered(description: Description, forms: AnswerForms, accepted: ResponseDoc) -> Description {
     let mut description = description
         .takes_body(json!({
             "description": "Whatever the upstream takes, up to server.max_body.",
@@ -117,7 +118,7 @@ fn answered(description: Description, forms: AnswerForms, accepted: Reply) -> De
 fn synchronous(description: Description) -> Description {
     let in_part = "A synchronous one has no answer that could be passed on, and may have been \
                    carried out; or the time for its answer is over, and the operation goes on.";
-    let in_part = Reply::problem(in_part);
+    let in_part = ResponseDoc::problem(in_part);
     let says = "The upstream's own answer, where a synchronous one was asked for.";
     description
         .refuses(&[
@@ -126,7 +127,7 @@ fn synchronous(description: Description) -> Description {
             (504, "A synchronous one was not sent before its deadline."),
         ])
         .replies(424, in_part.with(&["Location", "Operation-Location", "Operation-Id"]))
-        .replies_in("default", Reply::foreign(says))
+        .replies_in("default", ResponseDoc::foreign(says))
 }
 
 /// With the progress reports that the upstream may send, under this id.
@@ -149,8 +150,8 @@ fn successes(route: &RouteConfig) -> Vec<u16> {
     (200..300).filter(|status| *status != 202).filter(listed).collect()
 }
 
-fn upstreams_answer(status: u16) -> Reply {
-    let reply = Reply::foreign("The upstream's own answer.").with(&[
+fn upstreams_answer(status: u16) -> ResponseDoc {
+    let reply = ResponseDoc::foreign("The upstream's own answer.").with(&[
         "Gateway-Origin",
         "Operation-Id",
         "Operation-Location",

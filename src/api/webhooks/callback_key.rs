@@ -16,7 +16,7 @@ use super::list::principal_parameter;
 use super::rotate::{self, FormerKeys, add};
 use super::signing::{self, KeyRequest, kind_of};
 use crate::api::json_object::{JsonObject, NO_JSON, TOO_LARGE};
-use crate::api::openapi::{Description, Reply, Tag};
+use crate::api::openapi::{Description, ResponseDoc, Tag};
 use crate::api::{Problem, response};
 use cloakroom_domain::webhooks::secret_storage::SecretOwner;
 use cloakroom_ledger::{KeyKind, KeyOwner};
@@ -73,7 +73,7 @@ pub(super) fn description() -> Description {
     let summary = "What one's callbacks are signed with";
     Description::new(Tag::Webhooks, "getCallbackKey", summary)
         .asks([principal_parameter()])
-        .replies(200, Reply::json::<CallbackKeys>("What there is."))
+        .replies(200, ResponseDoc::json::<CallbackKeys>("What there is."))
         .refuses(&[NOT_OFFERED])
 }
 
@@ -82,7 +82,7 @@ pub(super) fn rotate_description() -> Description {
     body["properties"]["principal"] = principal_schema();
     Description::new(Tag::Webhooks, "rotateCallbackKey", "Make new keys for callbacks")
         .takes(true, "CallbackRotation", body)
-        .replies(200, Reply::json::<RotationDocument>("The new keys, this once."))
-        .replies(201, Reply::json::<RotationDocument>("The first, this once."))
+        .replies(200, ResponseDoc::json::<RotationDocument>("The new keys, this once."))
+        .replies(201, ResponseDoc::json::<RotationDocument>("The first, this once."))
         .refuses(&[NOT_OFFERED, (409, "More keys would sign than may."), TOO_LARGE, NO_JSON])
 }

@@ -11,7 +11,7 @@ use http::{HeaderMap, StatusCode};
 use super::deliveries;
 use super::document::{DeliveryDocument, DeliveryList, PageLinks};
 use crate::api::extract::{ApiState, NO_OPERATION, OperationPath, Side, ticket};
-use crate::api::openapi::{Description, Reply, Tag};
+use crate::api::openapi::{Description, ResponseDoc, Tag};
 use crate::api::{Problem, origin, response};
 use cloakroom_ledger::DeliveriesOf;
 
@@ -48,6 +48,6 @@ pub(super) fn description() -> Description {
     Description::new(Tag::Operations, "listCallbackDeliveries", summary)
         .at([ticket()])
         .asks(deliveries::list_parameters())
-        .replies(200, Reply::json::<DeliveryList>("A page, newest first."))
+        .replies(200, ResponseDoc::json::<DeliveryList>("A page, newest first."))
         .refuses(&[NO_OPERATION])
 }

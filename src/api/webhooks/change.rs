@@ -13,7 +13,7 @@ use super::settings_patch::{self, SettingsPatch, UNJUDGED};
 use super::subscription_view::{self, may_be_changed};
 use crate::api::Problem;
 use crate::api::json_object::{JsonObject, NO_JSON, TOO_LARGE};
-use crate::api::openapi::{Description, Reply, Tag};
+use crate::api::openapi::{Description, ResponseDoc, Tag};
 use cloakroom_domain::webhooks::cloud_event::Permission;
 use cloakroom_ledger::{Change, Changed, Changing, Subscription, SubscriptionState};
 
@@ -74,7 +74,7 @@ fn has_to_agree(subscription: &Subscription, draft: &SettingsPatch) -> bool {
 }
 
 pub(super) fn description() -> Description {
-    let reply = Reply::json::<SubscriptionDocument>("As it is now.");
+    let reply = ResponseDoc::json::<SubscriptionDocument>("As it is now.");
     Description::new(Tag::Webhooks, "updateSubscription", "Set the members that the body names")
         .at([id_parameter()])
         .conditional()

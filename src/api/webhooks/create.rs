@@ -10,7 +10,7 @@ use super::settings_patch::{self, SettingsPatch, UNJUDGED};
 use super::signing::{self, KeyRequest};
 use super::subscription_view;
 use crate::api::json_object::{JsonObject, NO_JSON, TOO_LARGE};
-use crate::api::openapi::{Description, Reply, Tag};
+use crate::api::openapi::{Description, ResponseDoc, Tag};
 use crate::api::{Problem, response};
 use cloakroom_domain::webhooks::secret_storage::SecretOwner;
 use cloakroom_ledger::{
@@ -92,7 +92,8 @@ async fn verified(context: &WebhookContext, made: Subscription) -> Result<Subscr
 }
 
 pub(super) fn description() -> Description {
-    let reply = Reply::json::<NewSubscriptionDocument>("Made; the secret is shown this once.");
+    let reply =
+        ResponseDoc::json::<NewSubscriptionDocument>("Made; the secret is shown this once.");
     Description::new(Tag::Webhooks, "createSubscription", "Be told of what happens")
         .takes(true, "NewSubscription", schema())
         .replies(201, reply.with(&["Location", "ETag"]))

@@ -7,7 +7,7 @@ use http::StatusCode;
 
 use super::context::{NO_SUBSCRIPTION, SubscriptionPath, id};
 use super::subscription_view::may_be_changed;
-use crate::api::openapi::{Description, Reply, Tag};
+use crate::api::openapi::{Description, ResponseDoc, Tag};
 use crate::api::{Problem, response};
 use cloakroom_ledger::{Change, Changed, Changing};
 
@@ -32,7 +32,7 @@ pub(super) async fn delete(path: SubscriptionPath) -> Result<Response, Problem> 
 pub(super) fn description() -> Description {
     Description::new(Tag::Webhooks, "deleteSubscription", "Be told of nothing more")
         .at([id()])
-        .replies(204, Reply::empty("Deleted; what was on its way is dropped."))
+        .replies(204, ResponseDoc::empty("Deleted; what was on its way is dropped."))
         .conditional()
         .refuses(&[NO_SUBSCRIPTION])
 }

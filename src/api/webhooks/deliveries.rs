@@ -11,7 +11,7 @@ use super::context::{
 };
 use super::document::{DeliveryDocument, DeliveryList, PageLinks};
 use super::list::page_parameters;
-use crate::api::openapi::{Description, Reply, Tag, in_path, query};
+use crate::api::openapi::{Description, ResponseDoc, Tag, in_path, query};
 use crate::api::{Problem, response};
 use cloakroom_ledger::{
     DeliveriesOf, Delivery, DeliveryKey, DeliveryListing, DeliveryPage, Selected, Subscription,
@@ -120,14 +120,14 @@ pub(super) fn description() -> Description {
     Description::new(Tag::Webhooks, "listDeliveries", "What was sent, with every attempt")
         .at([id_parameter()])
         .asks(list_parameters())
-        .replies(200, Reply::json::<DeliveryList>("A page, newest first."))
+        .replies(200, ResponseDoc::json::<DeliveryList>("A page, newest first."))
         .refuses(&[NO_SUBSCRIPTION])
 }
 
 pub(super) fn show_description() -> Description {
     Description::new(Tag::Webhooks, "getDelivery", "One delivery, with every attempt")
         .at([id_parameter(), number()])
-        .replies(200, Reply::json::<DeliveryDocument>("The delivery."))
+        .replies(200, ResponseDoc::json::<DeliveryDocument>("The delivery."))
         .refuses(&[NO_SUBSCRIPTION])
 }
 

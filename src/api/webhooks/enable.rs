@@ -11,7 +11,7 @@ use super::document::SubscriptionDocument;
 use super::subscription_view::{self, may_be_changed};
 use crate::api::Problem;
 use crate::api::json_object::{JsonObject, NO_JSON, TOO_LARGE};
-use crate::api::openapi::{Description, Reply, Tag};
+use crate::api::openapi::{Description, ResponseDoc, Tag};
 use cloakroom_ledger::{Change, Changed, Changing, DisabledFor, Subscription, SubscriptionState};
 
 pub(super) async fn enable(
@@ -96,7 +96,7 @@ pub(super) fn disable_description() -> Description {
 fn described(name: &str, summary: &str, says: &str, conflict: &'static str) -> Description {
     Description::new(Tag::Webhooks, name, summary)
         .at([id()])
-        .replies(200, Reply::json::<SubscriptionDocument>(says).with(&["ETag"]))
+        .replies(200, ResponseDoc::json::<SubscriptionDocument>(says).with(&["ETag"]))
         .conditional()
         .refuses(&[NO_SUBSCRIPTION, (409, conflict), TOO_LARGE, NO_JSON])
 }

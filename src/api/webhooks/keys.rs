@@ -15,7 +15,7 @@ use super::document::{KeyUse, PageLinks, PublicKeyDocument, PublicKeys};
 use super::list::{SubscriptionPage, page_parameters, principal_parameter};
 use super::signing;
 use crate::api::extract::{ApiState, base_of};
-use crate::api::openapi::{Description, Reply, Tag, query, text};
+use crate::api::openapi::{Description, ResponseDoc, Tag, query, text};
 use crate::api::{Api, Problem, response};
 use crate::config::PrincipalRule;
 use cloakroom_domain::Principal;
@@ -203,5 +203,5 @@ pub(super) fn description() -> Description {
     Description::new(Tag::Webhooks, "listPublicKeys", summary)
         .asks(page_parameters("after"))
         .asks([principal_parameter(), query("kid", says, text())])
-        .replies(200, Reply::json::<PublicKeys>("A JWK set."))
+        .replies(200, ResponseDoc::json::<PublicKeys>("A JWK set."))
 }

@@ -7,7 +7,7 @@ use http::StatusCode;
 use super::context::{NOT_OFFERED, NUMBER, PrincipalError, WebhookContext, is_number};
 use super::document::{PageLinks, SubscriptionDocument, SubscriptionList};
 use super::subscription_view;
-use crate::api::openapi::{Description, Reply, Tag, query, text};
+use crate::api::openapi::{Description, ResponseDoc, Tag, query, text};
 use crate::api::{Problem, response};
 use cloakroom_domain::Principal;
 use cloakroom_domain::webhooks::ReceiverKey;
@@ -97,7 +97,7 @@ pub(super) fn description() -> Description {
     Description::new(Tag::Webhooks, "listSubscriptions", "List one's subscriptions")
         .asks(page_parameters("after"))
         .asks([principal_parameter()])
-        .replies(200, Reply::json::<SubscriptionList>("A page, the oldest first."))
+        .replies(200, ResponseDoc::json::<SubscriptionList>("A page, the oldest first."))
         .refuses(&[NOT_OFFERED])
 }
 

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use http::HeaderMap;
 
-use super::row::{self, Row, get, patch, post};
+use super::endpoint::{self, Endpoint, get, patch, post};
 use cloakroom_domain::Principal;
 use cloakroom_domain::sealing::Keyring;
 use cloakroom_domain::webhooks::cloud_event::Permission;
@@ -73,7 +73,7 @@ impl std::fmt::Debug for WebhookSettings {
 }
 
 /// The endpoints of webhooks.
-pub(super) fn rows() -> Vec<Row> {
+pub(super) fn rows() -> Vec<Endpoint> {
     let redeliver = "/webhooks/{id}/deliveries/{number}/redeliver";
     vec![
         get("/operations/{ticket}/deliveries", callbacks::list, callbacks::description()),
@@ -84,7 +84,7 @@ pub(super) fn rows() -> Vec<Row> {
         post("/webhooks/callback-key", callback_key::rotate, callback_key::rotate_description()),
         get("/webhooks/{id}", show::show, show::description()),
         patch("/webhooks/{id}", change::change, change::description()),
-        row::delete("/webhooks/{id}", delete::delete, delete::description()),
+        endpoint::delete("/webhooks/{id}", delete::delete, delete::description()),
         post("/webhooks/{id}/enable", enable::enable, enable::description()),
         post("/webhooks/{id}/disable", enable::disable, enable::disable_description()),
         post("/webhooks/{id}/rotate", rotate::rotate, rotate::description()),

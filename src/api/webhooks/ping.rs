@@ -8,7 +8,7 @@ use super::subscription_view::NOT_ACTIVE;
 use super::{deliveries, subscription_view};
 use crate::api::Problem;
 use crate::api::json_object::{JsonObject, NO_JSON, TOO_LARGE};
-use crate::api::openapi::{Description, Reply, Tag};
+use crate::api::openapi::{Description, ResponseDoc, Tag};
 use cloakroom_ledger::Redelivered;
 
 pub(super) async fn ping(path: SubscriptionPath, members: JsonObject) -> Result<Response, Problem> {
@@ -27,7 +27,7 @@ pub(super) async fn ping(path: SubscriptionPath, members: JsonObject) -> Result<
 pub(super) fn description() -> Description {
     Description::new(Tag::Webhooks, "pingSubscription", "Send a test event to it")
         .at([id()])
-        .replies(202, Reply::json::<DeliveryDocument>("On its way.").with(&["Location"]))
+        .replies(202, ResponseDoc::json::<DeliveryDocument>("On its way.").with(&["Location"]))
         .conditional()
         .refuses(&[NO_SUBSCRIPTION, NOT_ACTIVE, TOO_LARGE, NO_JSON])
 }

@@ -10,7 +10,7 @@ use super::document::DeliveryDocument;
 use super::{deliveries, subscription_view};
 use crate::api::Problem;
 use crate::api::json_object::{JsonObject, NO_JSON, TOO_LARGE};
-use crate::api::openapi::{Description, Reply, Tag};
+use crate::api::openapi::{Description, ResponseDoc, Tag};
 use cloakroom_ledger::Redelivered;
 
 pub(super) async fn redeliver(
@@ -34,7 +34,7 @@ pub(super) async fn redeliver(
 }
 
 pub(super) fn description() -> Description {
-    let going = |says: &str| Reply::json::<DeliveryDocument>(says).with(&["Location"]);
+    let going = |says: &str| ResponseDoc::json::<DeliveryDocument>(says).with(&["Location"]);
     let summary = "Send the same message once more, or now";
     Description::new(Tag::Webhooks, "redeliverMessage", summary)
         .at([id(), deliveries::number()])

@@ -12,7 +12,7 @@ use super::context::{NO_SUBSCRIPTION, SubscriptionPath, WebhookContext, id};
 use super::subscription_view::{self, NOT_ACTIVE};
 use crate::api::accepted::{AcceptedReply, MonitorPointer, accepted};
 use crate::api::json_object::{JsonObject, NO_JSON, TOO_LARGE};
-use crate::api::openapi::{Description, Reply, Tag};
+use crate::api::openapi::{Description, ResponseDoc, Tag};
 use crate::api::{Document, Problem};
 use cloakroom_domain::operation::{
     DeliveryGuarantee, Lane, NewOperation, OnFailure, Policy, RetryPolicy, Work,
@@ -143,7 +143,7 @@ pub(super) fn description() -> Description {
     Description::new(Tag::Webhooks, "replayDeliveries", "Send a range of time once more")
         .at([id()])
         .takes(true, "Replay", schema())
-        .replies(202, Reply::accepted("An operation of its own."))
+        .replies(202, ResponseDoc::accepted("An operation of its own."))
         .conditional()
         .refuses(&[NO_SUBSCRIPTION, NOT_ACTIVE, TOO_LARGE, NO_JSON])
 }

@@ -14,7 +14,7 @@ use super::document::RotationDocument;
 use super::signing::{self, KeyRequest, MOST};
 use super::subscription_view::may_be_changed;
 use crate::api::json_object::{JsonObject, NO_JSON, TOO_LARGE};
-use crate::api::openapi::{Description, Reply, Tag};
+use crate::api::openapi::{Description, ResponseDoc, Tag};
 use crate::api::{Problem, response};
 use cloakroom_domain::webhooks::SigningKey;
 use cloakroom_domain::webhooks::secret_storage::SecretOwner;
@@ -107,7 +107,7 @@ pub(super) fn description() -> Description {
     Description::new(Tag::Webhooks, "rotateSecret", "Make new keys")
         .at([id()])
         .takes(false, "Rotation", body)
-        .replies(200, Reply::json::<RotationDocument>(says))
+        .replies(200, ResponseDoc::json::<RotationDocument>(says))
         .conditional()
         .refuses(&[NO_SUBSCRIPTION, (409, "More keys would sign than may."), TOO_LARGE, NO_JSON])
 }

@@ -7,7 +7,7 @@ use super::context::{NO_SUBSCRIPTION, SubscriptionPath, id};
 use super::document::SubscriptionDocument;
 use super::subscription_view;
 use crate::api::Problem;
-use crate::api::openapi::{Description, Reply, Tag, header, text};
+use crate::api::openapi::{Description, ResponseDoc, Tag, header, text};
 
 pub(super) async fn show(path: SubscriptionPath) -> Result<Response, Problem> {
     let SubscriptionPath { context, subscription } = &path;
@@ -20,12 +20,12 @@ pub(super) async fn show(path: SubscriptionPath) -> Result<Response, Problem> {
 }
 
 pub(super) fn description() -> Description {
-    let reply = Reply::json::<SubscriptionDocument>("The subscription.");
+    let reply = ResponseDoc::json::<SubscriptionDocument>("The subscription.");
     Description::new(Tag::Webhooks, "getSubscription", "One subscription")
         .at([id()])
         .asks([header("If-None-Match", "The ETag of what the client has.", text())])
         .replies(200, reply.with(&["ETag"]))
-        .replies(304, Reply::empty("It has not changed.").with(&["ETag"]))
+        .replies(304, ResponseDoc::empty("It has not changed.").with(&["ETag"]))
         .conditional()
         .refuses(&[NO_SUBSCRIPTION])
 }

@@ -1,4 +1,4 @@
-//! The rows of the router: method, path, handler and description of each endpoint.
+//! Endpoints, the rows of the router: each with its method, path, handler and description.
 //!
 //! The routers and the `OpenAPI` document are folds over the same rows, so an endpoint without a
 //! description cannot exist. Paths are those behind the prefix.
@@ -12,7 +12,7 @@ use super::extract::ApiState;
 use super::openapi::{Description, Paths};
 
 /// One endpoint.
-pub(super) struct Row {
+pub(super) struct Endpoint {
     method: Method,
     path: &'static str,
     handler: MethodRouter<ApiState>,
@@ -20,46 +20,46 @@ pub(super) struct Row {
 }
 
 /// An endpoint that is asked with GET, and answers HEAD.
-pub(super) fn get<H, T>(path: &'static str, handler: H, description: Description) -> Row
+pub(super) fn get<H, T>(path: &'static str, handler: H, description: Description) -> Endpoint
 where
     H: Handler<T, ApiState>,
     T: 'static,
 {
     let handler = on(MethodFilter::GET, handler);
-    Row { method: Method::GET, path, handler, description }
+    Endpoint { method: Method::GET, path, handler, description }
 }
 
 /// An endpoint that is asked with POST.
-pub(super) fn post<H, T>(path: &'static str, handler: H, description: Description) -> Row
+pub(super) fn post<H, T>(path: &'static str, handler: H, description: Description) -> Endpoint
 where
     H: Handler<T, ApiState>,
     T: 'static,
 {
     let handler = on(MethodFilter::POST, handler);
-    Row { method: Method::POST, path, handler, description }
+    Endpoint { method: Method::POST, path, handler, description }
 }
 
 /// An endpoint that is asked with PATCH.
-pub(super) fn patch<H, T>(path: &'static str, handler: H, description: Description) -> Row
+pub(super) fn patch<H, T>(path: &'static str, handler: H, description: Description) -> Endpoint
 where
     H: Handler<T, ApiState>,
     T: 'static,
 {
     let handler = on(MethodFilter::PATCH, handler);
-    Row { method: Method::PATCH, path, handler, description }
+    Endpoint { method: Method::PATCH, path, handler, description }
 }
 
 /// An endpoint that is asked with DELETE.
-pub(super) fn delete<H, T>(path: &'static str, handler: H, description: Description) -> Row
+pub(super) fn delete<H, T>(path: &'static str, handler: H, description: Description) -> Endpoint
 where
     H: Handler<T, ApiState>,
     T: 'static,
 {
     let handler = on(MethodFilter::DELETE, handler);
-    Row { method: Method::DELETE, path, handler, description }
+    Endpoint { method: Method::DELETE, path, handler, description }
 }
 
-impl Row {
+impl Endpoint {
     /// The same, described as one of the admin listener alone, which asks for no credential.
     pub(super) fn for_operators(mut self) -> Self {
         self.description = self.description.explained("On the admin listener only.").open();
@@ -68,13 +68,13 @@ impl Row {
 }
 
 /// The router of these endpoints.
-pub(super) fn routed(rows: Vec<Row>) -> Router<ApiState> {
+pub(super) fn routed(rows: Vec<Endpoint>) -> Router<ApiState> {
     rows.into_iter().fold(Router::new(), |router, row| router.route(row.path, row.handler))
 }
 
 /// Adds what is said of these endpoints.
-pub(super) fn described(rows: &[Row], prefix: &str, paths: &mut Paths) {
-    for Row { method, path, description, .. } in rows {
+pub(super) fn described(rows: &[Endpoint], prefix: &str, paths: &mut Paths) {
+    for Endpoint { method, path, description, .. } in rows {
         paths.add(&format!("{prefix}{path}"), method, description);
     }
 }

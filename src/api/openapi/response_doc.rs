@@ -33,7 +33,7 @@ enum TicketIn {
 
 /// What clients are told of an answer.
 #[derive(Clone, Debug)]
-pub(in crate::api) struct Reply {
+pub(in crate::api) struct ResponseDoc {
     says: String,
     fields: Vec<&'static str>,
     content: Map<String, Value>,
@@ -41,7 +41,7 @@ pub(in crate::api) struct Reply {
     schemas: Schemas,
 }
 
-impl Reply {
+impl ResponseDoc {
     /// An answer of an upstream's: nothing is known of it.
     pub(in crate::api) fn foreign(says: impl Into<String>) -> Self {
         Self {
@@ -105,7 +105,10 @@ impl Reply {
 
     /// The same, with content of another type too.
     pub(in crate::api) fn or(mut self, media_type: &str, schema: Value) -> Self {
-        let content = if schema.is_null() { json!({}) } else { json!({ "schema": schema }) };
+        let mut content = json!({});
+        if !schema.is_null() {
+            content["schema"] = schema;
+        }
         self.content.insert(media_type.to_owned(), content);
         self
     }
