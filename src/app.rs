@@ -137,7 +137,7 @@ impl App {
         let ledger = Box::pin(opened).await?;
         // Before anything is carried out: what ends is told of as it ends.
         let messages = WebhookPayloads::new(&config.server.prefix, &public, ledger.ticket_key());
-        ledger.lend_scribe(Arc::new(messages));
+        ledger.lend_renderer(Arc::new(messages));
         let started = Self {
             public: listener.as_ref().map(Listener::local_address),
             admin: admin.as_ref().map(Listener::local_address),

@@ -13,7 +13,7 @@ use cloakroom_domain::http::links::Links;
 use cloakroom_domain::http::public_url::PublicOrigin;
 use cloakroom_domain::webhooks::Topic;
 use cloakroom_domain::{TicketKey, Timestamp};
-use cloakroom_ledger::{Message, Operation, Scribe, Subscription, SubscriptionState};
+use cloakroom_ledger::{Message, MessageRenderer, Operation, Subscription, SubscriptionState};
 
 /// Writes messages.
 pub struct WebhookPayloads {
@@ -68,7 +68,7 @@ struct SubscriptionSummary {
     failing_since: Option<String>,
 }
 
-impl Scribe for WebhookPayloads {
+impl MessageRenderer for WebhookPayloads {
     fn about_operation(
         &self,
         topic: Topic,

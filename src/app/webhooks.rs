@@ -23,7 +23,7 @@ pub(super) fn start(
         return None;
     }
     let webhooks = &config.webhooks;
-    let postman = HttpTransport::new(sender, config.secrets.keyring(), ledger.number());
+    let transport = HttpTransport::new(sender, config.secrets.keyring(), ledger.number());
     let settings = webhooks::Settings {
         limits: SlotLimits {
             slots: webhooks.slots,
@@ -42,7 +42,7 @@ pub(super) fn start(
     let leave_guard = engine.delay_leave();
     Some(Webhooks::start(
         ledger.clone(),
-        postman,
+        transport,
         settings,
         clock.clone(),
         tasks.clone(),

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use cloakroom_runtime::clock::{Clock, Elapsed};
+use cloakroom_runtime::clock::{Clock, TimeLimitExceeded};
 
 /// What is left of a time limit.
 pub(super) struct AttemptTimeout<'a> {
@@ -26,7 +26,10 @@ impl<'a> AttemptTimeout<'a> {
     }
 
     /// Waits for the upstream for as long as there is time left.
-    pub(super) async fn wait_for<F: Future>(&mut self, upstream: F) -> Result<F::Output, Elapsed> {
+    pub(super) async fn wait_for<F: Future>(
+        &mut self,
+        upstream: F,
+    ) -> Result<F::Output, TimeLimitExceeded> {
         let began = self.clock.elapsed();
         let output = self.clock.timeout(self.left, upstream).await;
         self.left = self.left.saturating_sub(self.clock.elapsed().saturating_sub(began));
@@ -67,6 +70,6 @@ mod tests {
         let (never, late) = (std::future::pending::<()>(), Duration::from_secs(3));
         let waiting = time_left.wait_for(never);
         let (waited, ()) = tokio::join!(waiting, async { clock.advance(late) });
-        assert_eq!(waited, Err(Elapsed));
+        assert_eq!(waited, Err(TimeLimitExceeded));
     }
 }

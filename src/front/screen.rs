@@ -1,4 +1,4 @@
-//! Screening: the checks that hold for every request, wherever it is meant to go.
+//! Request screening: the checks that hold for every request, wherever it is meant to go.
 //!
 //! Owns what no path and no route would make good: barred methods, targets that are no path, fields
 //! that contradict each other, and requests that have come round in a circle. Its invariant: nothing

@@ -56,26 +56,26 @@ where
 {
     type Response = Response<OutgoingBody<B>>;
     type Error = Infallible;
-    type Future = Exchange<Oneshot<S, Request<IncomingBody>>>;
+    type Future = ExchangeFuture<Oneshot<S, Request<IncomingBody>>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         // Before hyper looks at the socket again: octets of a body begin no head.
         let guard = self.active.enter();
         let request = self.request(request, &guard);
-        Exchange { answer: self.service.clone().oneshot(request), guard }
+        ExchangeFuture { answer: self.service.clone().oneshot(request), guard }
     }
 }
 
 pin_project! {
     /// An exchange until its answer begins.
-    pub(super) struct Exchange<F> {
+    pub(super) struct ExchangeFuture<F> {
         #[pin]
         answer: F,
         guard: ExchangeGuard,
     }
 }
 
-impl<F, B> Future for Exchange<F>
+impl<F, B> Future for ExchangeFuture<F>
 where
     F: Future<Output = Result<Response<B>, Infallible>>,
     B: Body,

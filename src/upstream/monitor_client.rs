@@ -78,7 +78,7 @@ struct MonitorResponse {
 }
 
 /// The meaning of one answer.
-enum Meaning {
+enum ReplyMeaning {
     Pending { unknown: Option<String> },
     Trouble(String),
     Ended { status: u16, created: Option<Url> },
@@ -96,7 +96,7 @@ impl Upstream {
         };
         let age = query.now.since(monitor.since);
         let (status, created) = match self.meaning(monitor.named_by, age, &mut reached).await {
-            Meaning::Ended { status, created } => (status, created),
+            ReplyMeaning::Ended { status, created } => (status, created),
             other => return other.pending(&reached.reply.fields),
         };
         match &monitor.location {
@@ -122,7 +122,7 @@ impl Upstream {
     ) -> MonitorAnswer {
         let mut recorded = None;
         if let Ok(mut reached) = Box::pin(self.reach(location, query)).await
-            && let Meaning::Ended { status: 303, created: Some(url) } =
+            && let ReplyMeaning::Ended { status: 303, created: Some(url) } =
                 self.meaning(NamedBy::Location, Duration::MAX, &mut reached).await
             && self.is_hidden(&url, query)
         {
@@ -157,18 +157,18 @@ impl Upstream {
         };
         match self.meaning(NamedBy::Location, age, &mut reached).await {
             // Another gateway on the way: its monitor is followed like a first one.
-            Meaning::Pending { .. } if reached.reply.status == http::StatusCode::ACCEPTED => {
+            ReplyMeaning::Pending { .. } if reached.reply.status == http::StatusCode::ACCEPTED => {
                 let next = Monitor::of_creation(location.clone(), query.now);
                 pending(&reached.reply.fields, None, Some(next))
             }
-            Meaning::Pending { .. } => {
+            ReplyMeaning::Pending { .. } => {
                 self.unsettled(monitor, (since, age), "it is not there yet", told)
             }
-            Meaning::Trouble(why) => self.unsettled(monitor, (since, age), &why, told),
-            Meaning::Ended { status: 200, created: None } => {
+            ReplyMeaning::Trouble(why) => self.unsettled(monitor, (since, age), &why, told),
+            ReplyMeaning::Ended { status: 200, created: None } => {
                 finished(200, Some(reached.url.clone()), reached.reply)
             }
-            Meaning::Ended { status, .. } if reached.reply.status.is_client_error() => {
+            ReplyMeaning::Ended { status, .. } if reached.reply.status.is_client_error() => {
                 tracing::debug!(
                     upstream = &**self.name(),
                     status,
@@ -176,7 +176,7 @@ impl Upstream {
                 );
                 finished(told.reply.status.as_u16(), None, told.reply)
             }
-            Meaning::Ended { status, created } => {
+            ReplyMeaning::Ended { status, created } => {
                 self.finish(status, created, reached, query).await
             }
         }
@@ -236,17 +236,17 @@ impl Upstream {
         named_by: NamedBy,
         age: Duration,
         reached: &mut MonitorResponse,
-    ) -> Meaning {
+    ) -> ReplyMeaning {
         let status = reached.reply.status.as_u16();
-        let ended = Meaning::Ended { status, created: None };
+        let ended = ReplyMeaning::Ended { status, created: None };
         match status {
-            202 => Meaning::Pending { unknown: None },
-            404 if age < APPEARING => Meaning::Pending { unknown: None },
-            401 | 403 | 407 => Meaning::Trouble(format!(
+            202 => ReplyMeaning::Pending { unknown: None },
+            404 if age < APPEARING => ReplyMeaning::Pending { unknown: None },
+            401 | 403 | 407 => ReplyMeaning::Trouble(format!(
                 "it answered {status}: see which credentials it wants in upstreams.*.headers"
             )),
             300 | 304..=399 | 408 | 425 | 429 | 500.. => {
-                Meaning::Trouble(format!("it answered {status}"))
+                ReplyMeaning::Trouble(format!("it answered {status}"))
             }
             200 => self.document(named_by, reached).await,
             201 | 303 => {
@@ -254,31 +254,33 @@ impl Upstream {
                 let named = named.and_then(|it| resolve(&reached.url, it)).filter(is_web);
                 match named {
                     Some(url) if status == 303 && job::is_login_path(url.path()) => {
-                        Meaning::Trouble("it answered with a login page".to_owned())
+                        ReplyMeaning::Trouble("it answered with a login page".to_owned())
                     }
-                    created => Meaning::Ended { status, created },
+                    created => ReplyMeaning::Ended { status, created },
                 }
             }
             _ => ended,
         }
     }
 
-    async fn document(&self, named_by: NamedBy, reached: &mut MonitorResponse) -> Meaning {
-        let ended = Meaning::Ended { status: 200, created: None };
+    async fn document(&self, named_by: NamedBy, reached: &mut MonitorResponse) -> ReplyMeaning {
+        let ended = ReplyMeaning::Ended { status: 200, created: None };
         let is_page = is_html(&reached.reply.fields);
         let document = match reached.reply.body.peek(LONGEST_DOCUMENT).await {
             Ok(document) => document,
-            Err(broken) => return Meaning::Trouble(broken.to_string()),
+            Err(broken) => return ReplyMeaning::Trouble(broken.to_string()),
         };
         if is_login_page(reached, is_page, &document) {
-            return Meaning::Trouble("it answered with a login page".to_owned());
+            return ReplyMeaning::Trouble("it answered with a login page".to_owned());
         }
         if is_page && named_by.holds_status() {
-            return Meaning::Trouble("it answered with a page, where a status belongs".to_owned());
+            return ReplyMeaning::Trouble(
+                "it answered with a page, where a status belongs".to_owned(),
+            );
         }
         match self.settings().job_words.read(&document, named_by.holds_status()) {
             None if named_by.holds_status() && may_hide(&reached.reply.fields, &document) => {
-                Meaning::Trouble(NO_STATE.to_owned())
+                ReplyMeaning::Trouble(NO_STATE.to_owned())
             }
             None | Some(JobState::Succeeded) => ended,
             Some(JobState::Failed) => {
@@ -288,10 +290,10 @@ impl Upstream {
                     let told = Doubt::of_gateway(&document);
                     reached.reply.doubt = told.or(recorded.unwrap_or_default());
                 }
-                Meaning::Ended { status: TOLD_FAILURE, created: None }
+                ReplyMeaning::Ended { status: TOLD_FAILURE, created: None }
             }
-            Some(JobState::Pending) => Meaning::Pending { unknown: None },
-            Some(JobState::Unknown(word)) => Meaning::Pending { unknown: Some(word) },
+            Some(JobState::Pending) => ReplyMeaning::Pending { unknown: None },
+            Some(JobState::Unknown(word)) => ReplyMeaning::Pending { unknown: Some(word) },
         }
     }
 
@@ -361,7 +363,7 @@ fn is_login_page(reached: &MonitorResponse, is_page: bool, document: &[u8]) -> b
         || (is_page && moved && job::is_login_address(url.path(), url.query()))
 }
 
-impl Meaning {
+impl ReplyMeaning {
     fn pending(self, fields: &HeaderMap) -> MonitorAnswer {
         match self {
             Self::Trouble(why) => pending(fields, Some(why), None),

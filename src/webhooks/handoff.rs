@@ -10,14 +10,14 @@ use std::sync::{Arc, Weak};
 
 use super::{DeliveryTransport, WebhookState, executor, ownership};
 use cloakroom_domain::webhooks::ReceiverKey;
-use cloakroom_ledger::{DeliveryLane, DeliveryLease, LeasedDelivery, Outbox, Space};
+use cloakroom_ledger::{DeliveryLane, DeliveryLease, DeliverySlot, DeliverySlots, LeasedDelivery};
 
 /// The delivery slots that webhooks lend to the ledger. The reference is weak: the ledger keeps
 /// the slots and webhooks keep the ledger, so a strong one would keep both alive for ever.
 pub(super) struct WebhookSlots<S: DeliveryTransport>(pub(super) Weak<WebhookState<S>>);
 
-impl<S: DeliveryTransport> Outbox for WebhookSlots<S> {
-    fn reserve(&self, receiver: ReceiverKey) -> Option<Box<dyn Space>> {
+impl<S: DeliveryTransport> DeliverySlots for WebhookSlots<S> {
+    fn reserve(&self, receiver: ReceiverKey) -> Option<Box<dyn DeliverySlot>> {
         let shared = self.0.upgrade()?;
         let now = shared.clock.now();
         if !(shared.settings.may_begin)() || !ownership::is_own(&shared, receiver) {
@@ -54,7 +54,7 @@ impl<S: DeliveryTransport> ReservedDeliverySlot<S> {
     }
 }
 
-impl<S: DeliveryTransport> Space for ReservedDeliverySlot<S> {
+impl<S: DeliveryTransport> DeliverySlot for ReservedDeliverySlot<S> {
     fn expect(&mut self, lease: DeliveryLease) {
         self.shared.in_flight.enter(lease);
         self.lease = Some(lease);

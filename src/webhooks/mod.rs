@@ -171,7 +171,7 @@ async fn begin<S: DeliveryTransport>(shared: Arc<WebhookState<S>>) {
     if !maintenance::start(&shared).await {
         return;
     }
-    shared.ledger.lend_outbox(Arc::new(handoff::WebhookSlots(Arc::downgrade(&shared))));
+    shared.ledger.lend_delivery_slots(Arc::new(handoff::WebhookSlots(Arc::downgrade(&shared))));
     let tasks = shared.tasks.clone();
     tasks.spawn(dispatcher::run(Arc::clone(&shared)));
     tasks.spawn(fan_out::run(Arc::clone(&shared)));

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use cloakroom_domain::Timestamp;
-use cloakroom_ledger::{Ledger, LedgerError, ReplayStep, Selected};
+use cloakroom_ledger::{DeliverySelection, Ledger, LedgerError, ReplayStep};
 
 /// The name of the job.
 pub const REPLAY: &str = "webhooks.replay";
@@ -77,7 +77,7 @@ impl ReplayJob {
         let ReplayCursor { after, replayed } = cursor.unwrap_or_default();
         let (Ok(id), Some(select), Some(since), Some(until)) = (
             arguments.subscription.parse(),
-            Selected::named(&arguments.select),
+            DeliverySelection::named(&arguments.select),
             instant(&arguments.since),
             instant(&arguments.until),
         ) else {

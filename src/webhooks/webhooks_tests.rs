@@ -14,10 +14,11 @@ use cloakroom_domain::sealing::Keyring;
 use cloakroom_domain::webhooks::{DEADLINE, DeliveryError, ReceiverKey, Topic, Topics};
 use cloakroom_domain::{Fields, OperationId, Principal};
 use cloakroom_ledger::{
-    Change, Changed, Changing, DeliveriesOf, Delivery, DeliveryListing, DeliveryState,
-    DeliveryWant, DisabledFor, Format, Freeing, KeyKind, KeyOwner, Location, Message, NewKey,
-    NewSubscription, Opening, Operation, Outbox, Retention, Rotated, Rotation, Scribe, Subscribed,
-    Subscription, SubscriptionId, SubscriptionSettings,
+    DeliveriesOf, Delivery, DeliveryListing, DeliverySlots, DeliveryState, DeliveryWant,
+    DisabledFor, Format, Freeing, KeyKind, KeyOwner, KeyRotation, Location, Message,
+    MessageRenderer, NewKey, NewSubscription, Opening, Operation, Retention, RotationOutcome,
+    SubscribeOutcome, Subscription, SubscriptionChange, SubscriptionId, SubscriptionSettings,
+    SubscriptionUpdate, UpdateOutcome,
 };
 
 const START: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
@@ -70,7 +71,7 @@ impl DeliveryTransport for Pretender {
 #[derive(Default)]
 struct Counting(AtomicU32);
 
-impl Scribe for Counting {
+impl MessageRenderer for Counting {
     fn about_operation(
         &self,
         _: Topic,
@@ -127,7 +128,7 @@ impl Office {
             keyring: Keyring::default(),
         };
         let ledger = Ledger::open(opening, &clock, &ground).await.unwrap();
-        ledger.lend_scribe(Arc::new(Counting::default()));
+        ledger.lend_renderer(Arc::new(Counting::default()));
         let (does, told) = watch::channel(Does::Answer(200));
         let (sent, seen) = watch::channel(Vec::new());
         let sender = Some(Pretender { does: told, sent });
@@ -179,8 +180,8 @@ impl Office {
             at: self.clock.now(),
         };
         match self.ledger.subscribe(new).await.unwrap() {
-            Subscribed::New(subscription) => *subscription,
-            Subscribed::TooMany => panic!("too many"),
+            SubscribeOutcome::New(subscription) => *subscription,
+            SubscribeOutcome::TooMany => panic!("too many"),
         }
     }
 
@@ -198,12 +199,12 @@ impl Office {
         self.ledger.cancel(id, Freeing::Keep, self.clock.now()).await.unwrap();
     }
 
-    async fn change(&self, subscription: &Subscription, change: Change) {
+    async fn change(&self, subscription: &Subscription, change: SubscriptionChange) {
         let at = self.clock.now();
         let id = subscription.id;
-        let changing = Changing { id, principal: None, unless_since: None, change, at };
+        let changing = SubscriptionUpdate { id, principal: None, unless_since: None, change, at };
         let changed = self.ledger.change_subscription(changing).await.unwrap();
-        assert!(matches!(changed, Changed::Done(_)));
+        assert!(matches!(changed, UpdateOutcome::Done(_)));
     }
 
     async fn deliveries(&self, receiver: ReceiverKey) -> Vec<Delivery> {
@@ -350,7 +351,7 @@ async fn quick_office()
     let subscription = office.subscribe().await;
     office.ping(&subscription, 1).await;
     let (shared, mut ends) = office.parts();
-    office.ledger.lend_outbox(Arc::new(handoff::WebhookSlots(Arc::downgrade(&shared))));
+    office.ledger.lend_delivery_slots(Arc::new(handoff::WebhookSlots(Arc::downgrade(&shared))));
     maintenance::start(&shared).await;
     dispatcher::step(&shared, office.clock.now()).await.unwrap();
     settled(&shared, &mut ends, 1).await;
@@ -537,7 +538,7 @@ async fn what_is_due_for_a_subscription_that_was_disabled_is_held() {
     let mut office = Office::open().await;
     let subscription = office.subscribe().await;
     office.ping(&subscription, 3).await;
-    office.change(&subscription, Change::Disable(DisabledFor::Asked)).await;
+    office.change(&subscription, SubscriptionChange::Disable(DisabledFor::Asked)).await;
     let (shared, ends) = office.parts();
     maintenance::start(&shared).await;
     dispatcher::step(&shared, office.clock.now()).await.unwrap();
@@ -556,7 +557,7 @@ async fn operators_see_what_is_under_way_and_what_waits_and_for_how_long() {
     let (one, off) = (office.subscribe().await, office.subscribe().await);
     office.ping(&one, 5).await;
     office.ping(&off, 3).await;
-    office.change(&off, Change::Disable(DisabledFor::Asked)).await;
+    office.change(&off, SubscriptionChange::Disable(DisabledFor::Asked)).await;
     office.does.send_replace(Does::Hang);
     let (shared, mut ends) = office.parts();
     maintenance::start(&shared).await;
@@ -617,7 +618,9 @@ async fn what_is_handed_out_after_a_change_goes_to_where_it_points() {
     let subscription = office.subscribe().await;
     let (shared, mut ends) = office.parts();
     for url in ["https://one.example/", "https://two.example/"] {
-        office.change(&subscription, Change::Settings(Box::new(settings_of(url)))).await;
+        office
+            .change(&subscription, SubscriptionChange::Settings(Box::new(settings_of(url))))
+            .await;
         office.ping(&subscription, 1).await;
         dispatcher::step(&shared, office.clock.now()).await.unwrap();
         settled(&shared, &mut ends, 1).await;
@@ -704,7 +707,7 @@ async fn what_waits_in_hand_is_signed_with_no_key_that_was_cut_meanwhile() {
     let mut in_hand = InHand::some().await;
     let (held, now) = (in_hand.held(), in_hand.office.clock.now());
     assert!(held > 1, "nothing waits");
-    let rotation = Rotation {
+    let rotation = KeyRotation {
         owner: KeyOwner::Receiver(in_hand.subscription.receiver),
         keys: vec![NewKey { kind: KeyKind::V1, sealed: "other".into() }],
         beside: false,
@@ -712,7 +715,7 @@ async fn what_waits_in_hand_is_signed_with_no_key_that_was_cut_meanwhile() {
         most: 5,
         at: now,
     };
-    assert_eq!(in_hand.office.ledger.rotate_keys(rotation).await.unwrap(), Rotated::Done);
+    assert_eq!(in_hand.office.ledger.rotate_keys(rotation).await.unwrap(), RotationOutcome::Done);
     in_hand.gate.send_replace(true);
     settled(&in_hand.shared, &mut in_hand.ends, held).await;
     let signed = in_hand.signed.borrow().clone();
@@ -727,7 +730,7 @@ async fn what_waits_in_hand_for_one_that_is_disabled_meanwhile_is_not_sent() {
     let mut in_hand = InHand::some().await;
     let held = in_hand.held();
     assert!(held > 1, "nothing waits");
-    let off = Change::Disable(DisabledFor::Asked);
+    let off = SubscriptionChange::Disable(DisabledFor::Asked);
     in_hand.office.change(&in_hand.subscription, off).await;
     in_hand.gate.send_replace(true);
     settled(&in_hand.shared, &mut in_hand.ends, held).await;

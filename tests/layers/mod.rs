@@ -3,6 +3,8 @@
 //! Text is looked at, not the compiler's view of it: comments and literals are left out
 //! first, and `#[cfg(test)]` is held to the rule like everything else.
 
+mod names;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

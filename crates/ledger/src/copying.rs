@@ -1,4 +1,4 @@
-//! Moving a ledger from a file into a database, with every gateway stopped.
+//! The copy of a ledger from a file into a database, with every gateway stopped.
 //!
 //! Owns what is copied: every table with every column, whatever a release has added to
 //! them, so that ids, tickets, keys, tokens and all that is pending go on. Its invariant:

@@ -48,7 +48,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-pub use commit::handoff::{Desk, Outbox, Reservation, Space};
+pub use commit::handoff::{DeliverySlot, DeliverySlots, Desk, Reservation};
 pub use copying::{CopyError, copy_ledger};
 pub use error::{LedgerError, OpenError, StaleLease};
 pub use fleet::{Beaten, Dead, LeaseKey, NodeRow, Owned, Vitals};
@@ -66,14 +66,15 @@ pub use verbs::{
 };
 pub use watch::Watch;
 pub use webhooks::{
-    AttemptRecord, AttemptSettlement, Cause, Change, Changed, Changing, ClaimedDeliveries,
-    DeliveriesOf, Delivery, DeliveryCounts, DeliveryEnd, DeliveryKey, DeliveryLane, DeliveryLease,
-    DeliveryListing, DeliveryPage, DeliverySettled, DeliverySettlement, DeliveryState,
-    DeliveryWant, DisabledFor, FirstCallback, Format, KeyKind, KeyOwner, LeasedDelivery, Message,
-    NewCallbacks, NewKey, NewSubscription, NoSubscriptionId, Owners, PrunedDeliveries,
-    PublishedKey, Receiver, Redelivered, ReplayStep, Replayed, Rotated, Rotation, Scribe, Selected,
-    SigningKey, Subscribed, Subscription, SubscriptionId, SubscriptionListing,
-    SubscriptionSettings, SubscriptionState, USED,
+    AttemptRecord, AttemptSettlement, Cause, ClaimedDeliveries, DeliveriesOf, Delivery,
+    DeliveryCounts, DeliveryEnd, DeliveryKey, DeliveryLane, DeliveryLease, DeliveryListing,
+    DeliveryPage, DeliverySelection, DeliverySettled, DeliverySettlement, DeliveryState,
+    DeliveryWant, DisabledFor, FirstCallback, Format, KeyKind, KeyOwner, KeyRotation,
+    LeasedDelivery, Message, MessageRenderer, NewCallbacks, NewKey, NewSubscription,
+    NoSubscriptionId, Owners, PrunedDeliveries, PublishedKey, Receiver, RedeliveryOutcome,
+    ReplayStep, ReplayStepOutcome, RotationOutcome, StoredKey, SubscribeOutcome, Subscription,
+    SubscriptionChange, SubscriptionId, SubscriptionListing, SubscriptionSettings,
+    SubscriptionState, SubscriptionUpdate, USED, UpdateOutcome,
 };
 
 use cloakroom_domain::operation::{BodyKey, Event, Lane, NewOperation, Status, Verdict};
@@ -148,10 +149,10 @@ impl Ledger {
             mail: Notify::new(),
             disk_full: Notify::new(),
             disk_full_for_webhooks: Notify::new(),
-            heads: webhooks::heads::Heads::default(),
+            due_index: webhooks::due_index::DueIndex::default(),
             fans: Notify::new(),
-            outbox: OnceLock::new(),
-            scribe: OnceLock::new(),
+            delivery_slots: OnceLock::new(),
+            renderer: OnceLock::new(),
             stirred: Notify::new(),
             dead: Mutex::default(),
             throughput: throughput::Throughput::default(),
@@ -166,9 +167,9 @@ impl Ledger {
         shared.lanes.load(depths);
         let paused = on_store!(&shared.store, reader => pause::paused(reader).await);
         shared.paused.replace(paused.map_err(|error| shared.store.unreadable(&error))?);
-        let looked = on_store!(&shared.store, reader => webhooks::announce::look(reader).await);
+        let looked = on_store!(&shared.store, reader => webhooks::publish::look(reader).await);
         looked.map_err(|error| shared.store.unreadable(&error))?;
-        let due = on_store!(&shared.store, reader => webhooks::showing::due(reader).await);
+        let due = on_store!(&shared.store, reader => webhooks::read::due(reader).await);
         shared.newly_due(due.map_err(|error| shared.store.unreadable(&error))?);
         metrics::gauge!("cloakroom_operations_waiting").set(waiting as f64);
         let questions = opening::start(&shared, turns, tasks);

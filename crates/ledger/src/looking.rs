@@ -1,5 +1,5 @@
-//! Looking at what other nodes have done: which lanes they filled, which of the operations
-//! that are watched here they moved, which of those that run here they called off.
+//! The poller: reads the changes of other nodes, which are lanes that they filled, watched operations
+//! that they moved, and running operations that they called off.
 //!
 //! Owns the pace: often after something was new, seldom when nothing is, and never so
 //! often that looking costs more than a tenth of the time. Looking is the truth; hints
@@ -14,7 +14,7 @@ use super::shared::Shared;
 use super::store::on_store;
 use super::verbs::Hint;
 use crate::operations::{cancel, pause, read};
-use crate::webhooks::announce;
+use crate::webhooks::publish;
 use cloakroom_runtime::clock::Clock;
 
 /// How soon there is another look after something was new.
@@ -163,7 +163,7 @@ async fn receivers(shared: &Shared, clock: &Clock, hurry: &Notify) {
             () = hurry.notified() => {}
             () = clock.sleep(LANES_IDLE) => {}
         }
-        told(on_store!(&shared.store, reader => announce::look(reader).await));
+        told(on_store!(&shared.store, reader => publish::look(reader).await));
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which queues are paused, as this process last saw it.
+//! The paused queues, as this process last saw them.
 //!
 //! Owns what acceptance and dispatch consult on every request, so that neither asks the
 //! database. Where others write too, it is looked up again every second.

@@ -1,5 +1,5 @@
-//! Dividing limits among the nodes that share a ledger: the parameters of that verb, and
-//! what both engines do alike with the rows.
+//! The division of limits among the nodes that share a ledger: its parameters, and the rows as both
+//! backends read them.
 //!
 //! Its invariant: a node that divides a limit has locked it, so that no other does meanwhile.
 

@@ -1,4 +1,4 @@
-//! Looking for what does not add up, batch by batch, and repairing what is safe.
+//! Reconciliation: finds faults batch by batch, and repairs those that are safe to repair.
 //!
 //! Owns the questions that both engines ask alike. Its invariant: each question sees one
 //! moment, so that what is on its way from state to state is never taken for a stray; and

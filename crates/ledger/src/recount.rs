@@ -1,4 +1,4 @@
-//! Putting right how deep lanes are, where nodes keep count.
+//! The repair of lane depths, where several nodes keep count.
 //!
 //! A node that was killed had counted what it had not told, and a COMMIT whose answer was lost
 //! was counted by no node. Rows say what is true, and are counted in two ways. A lane

@@ -1,4 +1,4 @@
-//! Which keys values of the ledger may be sealed with.
+//! The keys that seal values of the ledger.
 //!
 //! Owns the check at the start: a node that cannot open what lies in the ledger does not begin. Its
 //! invariant: a key is forgotten only after a whole walk found nothing under it, begun when no node

@@ -16,12 +16,12 @@ use super::snapshots::Snapshots;
 use super::store::Store;
 use super::throughput::Throughput;
 use super::verbs::{Canceled, Placed, Settlement};
-use super::webhooks::Scribe;
-use super::webhooks::announce::NewlyDue;
-use super::webhooks::heads::{DeliveryLane, Heads};
+use super::webhooks::MessageRenderer;
+use super::webhooks::due_index::{DeliveryLane, DueIndex};
+use super::webhooks::publish::NewlyDue;
 use super::{complaints, hints, lanes, unread, watch};
 use crate::commit::effects::Effects;
-use crate::commit::handoff::{Desk, Outbox, Reservation};
+use crate::commit::handoff::{DeliverySlots, Desk, Reservation};
 use crate::operations::capacity;
 use cloakroom_domain::OperationId;
 use cloakroom_domain::operation::{Lane, NewOperation, NextState, Status};
@@ -47,10 +47,10 @@ pub(super) struct Shared {
     pub(super) disk_full: Notify,
     /// The same, for those who free what is stored for webhooks.
     pub(super) disk_full_for_webhooks: Notify,
-    pub(super) heads: Heads,
+    pub(super) due_index: DueIndex,
     pub(super) fans: Notify,
-    pub(super) outbox: OnceLock<Arc<dyn Outbox>>,
-    pub(super) scribe: OnceLock<Arc<dyn Scribe>>,
+    pub(super) delivery_slots: OnceLock<Arc<dyn DeliverySlots>>,
+    pub(super) renderer: OnceLock<Arc<dyn MessageRenderer>>,
     pub(super) stirred: Notify,
     pub(super) dead: Mutex<Vec<Dead>>,
     pub(super) throughput: Throughput,
@@ -151,7 +151,7 @@ impl Shared {
             return;
         }
         for (lane, due_at) in newly {
-            self.heads.added(lane, due_at);
+            self.due_index.added(lane, due_at);
         }
         self.mail.notify_one();
     }

@@ -121,7 +121,7 @@ struct ManualClock {
 /// The time was up before the work was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("time ran out")]
-pub struct Elapsed;
+pub struct TimeLimitExceeded;
 
 impl Clock {
     /// The clock of this machine, as it stands now.
@@ -227,11 +227,15 @@ impl Clock {
     }
 
     /// The result of `work`, unless that takes longer than `limit`.
-    pub async fn timeout<F: Future>(&self, limit: Duration, work: F) -> Result<F::Output, Elapsed> {
+    pub async fn timeout<F: Future>(
+        &self,
+        limit: Duration,
+        work: F,
+    ) -> Result<F::Output, TimeLimitExceeded> {
         tokio::select! {
             biased;
             output = work => Ok(output),
-            () = self.sleep(limit) => Err(Elapsed),
+            () = self.sleep(limit) => Err(TimeLimitExceeded),
         }
     }
 
@@ -373,6 +377,6 @@ mod tests {
         let clock = Clock::manual(Timestamp::EPOCH);
         assert_eq!(clock.timeout(Duration::ZERO, async { 7 }).await, Ok(7));
         let never = std::future::pending::<()>();
-        assert_eq!(clock.timeout(Duration::ZERO, never).await, Err(Elapsed));
+        assert_eq!(clock.timeout(Duration::ZERO, never).await, Err(TimeLimitExceeded));
     }
 }

@@ -15,7 +15,7 @@ use crate::api::Problem;
 use crate::api::json_object::{JsonObject, NO_JSON, TOO_LARGE};
 use crate::api::openapi::{Description, ResponseDoc, Tag};
 use cloakroom_domain::webhooks::cloud_event::Permission;
-use cloakroom_ledger::{Change, Changed, Changing, Subscription, SubscriptionState};
+use cloakroom_ledger::{SubscriptionChange, UpdateOutcome, SubscriptionUpdate, Subscription, SubscriptionState};
 
 /// How often a change is repeated after another request has changed the subscription meanwhile.
 const TRIES: usize = 5;
@@ -41,10 +41,10 @@ pub(super) async fn change(
         }
         let settings = Box::new(subscription_view::settings(&context, id, draft)?);
         let change = match &agreed {
-            Some((_, allows)) if has_to_agree => Change::Moved(settings, *allows),
-            _ => Change::Settings(settings),
+            Some((_, allows)) if has_to_agree => SubscriptionChange::Moved(settings, *allows),
+            _ => SubscriptionChange::Settings(settings),
         };
-        let changing = Changing {
+        let changing = SubscriptionUpdate {
             id,
             principal: context.only().cloned(),
             unless_since: Some(subscription.edited),
@@ -52,12 +52,12 @@ pub(super) async fn change(
             at: context.now(),
         };
         match context.ledger().change_subscription(changing).await? {
-            Changed::Done(now) => {
+            UpdateOutcome::Done(now) => {
                 let document = subscription_view::whole(&context, &now).await?;
                 return Ok(subscription_view::answer(StatusCode::OK, &now, &document));
             }
-            Changed::Unknown => return Err(Problem::no_such_subscription()),
-            Changed::Meanwhile => {
+            UpdateOutcome::Unknown => return Err(Problem::no_such_subscription()),
+            UpdateOutcome::Meanwhile => {
                 let found = context.ledger().subscription(context.only(), id).await?;
                 subscription = found.ok_or_else(Problem::no_such_subscription)?;
             }

@@ -14,7 +14,8 @@ use crate::api::openapi::{Description, ResponseDoc, Tag};
 use crate::api::{Problem, response};
 use cloakroom_domain::webhooks::secret_storage::SecretOwner;
 use cloakroom_ledger::{
-    Change, Changed, Changing, KeyKind, NewSubscription, Subscribed, Subscription, SubscriptionId,
+    KeyKind, NewSubscription, SubscribeOutcome, Subscription, SubscriptionChange, SubscriptionId,
+    SubscriptionUpdate, UpdateOutcome,
 };
 use serde_json::{Value, json};
 
@@ -47,8 +48,8 @@ pub(super) async fn create(
         at: context.now(),
     };
     let mut made = match context.ledger().subscribe(new).await? {
-        Subscribed::New(made) => *made,
-        Subscribed::TooMany => return Err(Problem::too_many_subscriptions(most)),
+        SubscribeOutcome::New(made) => *made,
+        SubscribeOutcome::TooMany => return Err(Problem::too_many_subscriptions(most)),
     };
     if asks {
         made = verified(&context, made).await?;
@@ -77,17 +78,17 @@ async fn verified(context: &WebhookContext, made: Subscription) -> Result<Subscr
     let Ok(allows) = subscription_view::agreed(context, &made.settings.url, fields).await else {
         return Ok(made);
     };
-    let changing = Changing {
+    let changing = SubscriptionUpdate {
         id: made.id,
         principal: None,
         unless_since: Some(made.edited),
-        change: Change::Agreed(allows),
+        change: SubscriptionChange::Agreed(allows),
         at: context.now(),
     };
     match context.ledger().change_subscription(changing).await? {
-        Changed::Done(active) => Ok(*active),
+        UpdateOutcome::Done(active) => Ok(*active),
         // Another request has made them meanwhile and was shown them.
-        Changed::Meanwhile | Changed::Unknown => Ok(made),
+        UpdateOutcome::Meanwhile | UpdateOutcome::Unknown => Ok(made),
     }
 }
 

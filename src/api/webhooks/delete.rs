@@ -9,23 +9,23 @@ use super::context::{NO_SUBSCRIPTION, SubscriptionPath, id};
 use super::subscription_view::may_be_changed;
 use crate::api::openapi::{Description, ResponseDoc, Tag};
 use crate::api::{Problem, response};
-use cloakroom_ledger::{Change, Changed, Changing};
+use cloakroom_ledger::{SubscriptionChange, SubscriptionUpdate, UpdateOutcome};
 
 pub(super) async fn delete(path: SubscriptionPath) -> Result<Response, Problem> {
     let SubscriptionPath { context, subscription } = path;
     may_be_changed(&context, &subscription)?;
     let names_state = context.preconditions().names_state();
-    let changing = Changing {
+    let changing = SubscriptionUpdate {
         id: subscription.id,
         principal: context.only().cloned(),
         unless_since: names_state.then_some(subscription.edited),
-        change: Change::Delete,
+        change: SubscriptionChange::Delete,
         at: context.now(),
     };
     match context.ledger().change_subscription(changing).await? {
-        Changed::Done(_) => Ok(response::empty(StatusCode::NO_CONTENT)),
-        Changed::Meanwhile => Err(Problem::not_as_expected("If-Match")),
-        Changed::Unknown => Err(Problem::no_such_subscription()),
+        UpdateOutcome::Done(_) => Ok(response::empty(StatusCode::NO_CONTENT)),
+        UpdateOutcome::Meanwhile => Err(Problem::not_as_expected("If-Match")),
+        UpdateOutcome::Unknown => Err(Problem::no_such_subscription()),
     }
 }
 

@@ -14,7 +14,8 @@ use super::list::page_parameters;
 use crate::api::openapi::{Description, ResponseDoc, Tag, in_path, query};
 use crate::api::{Problem, response};
 use cloakroom_ledger::{
-    DeliveriesOf, Delivery, DeliveryKey, DeliveryListing, DeliveryPage, Selected, Subscription,
+    DeliveriesOf, Delivery, DeliveryKey, DeliveryListing, DeliveryPage, DeliverySelection,
+    Subscription,
 };
 use serde_json::{Value, json};
 
@@ -57,7 +58,7 @@ pub(super) fn read(query: &str, of: DeliveriesOf) -> Result<DeliveryListing, Pro
         let refused = |detail: &str| Problem::malformed_parameter(&name, detail);
         match &*name {
             "state" => {
-                let only = Selected::named(&value);
+                let only = DeliverySelection::named(&value);
                 let right = "state is pending, held, failed, delivered or all";
                 listing.only = Some(only.ok_or_else(|| refused(right))?);
             }
@@ -153,7 +154,7 @@ mod tests {
     fn filters_are_read_and_what_makes_no_sense_is_400() {
         let read = |query: &str| read(query, DeliveriesOf::Receiver(ReceiverKey(7)));
         let listing = read("state=failed&before=12&limit=3").unwrap();
-        assert_eq!((listing.only, listing.limit), (Some(Selected::Failed), 3));
+        assert_eq!((listing.only, listing.limit), (Some(DeliverySelection::Failed), 3));
         for query in ["state=odd", "before=x", "limit=0", "limit=201", "status=failed"] {
             assert_eq!(read(query).unwrap_err().status(), 400, "{query}");
         }

@@ -12,7 +12,7 @@ use super::context::WebhookContext;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::webhooks::PublicKey;
 use cloakroom_ledger::{
-    AttemptRecord, Delivery, DeliveryEnd, DeliveryState, SigningKey, Subscription,
+    AttemptRecord, Delivery, DeliveryEnd, DeliveryState, StoredKey, Subscription,
     SubscriptionSettings, SubscriptionState,
 };
 
@@ -324,7 +324,7 @@ impl SubscriptionDocument {
 }
 
 impl KeyDocument {
-    pub(super) fn of(key: &SigningKey, public: Option<&PublicKey>) -> Self {
+    pub(super) fn of(key: &StoredKey, public: Option<&PublicKey>) -> Self {
         Self {
             id: key.number.to_string(),
             signature: key.kind.as_str(),
@@ -336,7 +336,7 @@ impl KeyDocument {
 }
 
 impl PublicKeyDocument {
-    pub(super) fn of(key: &SigningKey, public: &PublicKey, usage_of: Option<KeyUse>) -> Self {
+    pub(super) fn of(key: &StoredKey, public: &PublicKey, usage_of: Option<KeyUse>) -> Self {
         Self {
             kty: "OKP",
             crv: "Ed25519",

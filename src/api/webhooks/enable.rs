@@ -12,7 +12,7 @@ use super::subscription_view::{self, may_be_changed};
 use crate::api::Problem;
 use crate::api::json_object::{JsonObject, NO_JSON, TOO_LARGE};
 use crate::api::openapi::{Description, ResponseDoc, Tag};
-use cloakroom_ledger::{Change, Changed, Changing, DisabledFor, Subscription, SubscriptionState};
+use cloakroom_ledger::{SubscriptionChange, UpdateOutcome, SubscriptionUpdate, DisabledFor, Subscription, SubscriptionState};
 
 pub(super) async fn enable(
     path: SubscriptionPath,
@@ -28,9 +28,11 @@ pub(super) async fn enable(
             let agreed =
                 subscription_view::agreed(&context, &subscription.settings.url, fields).await;
             let allows = agreed.map_err(|why| Problem::not_agreed(&why))?;
-            changed(context, subscription, Change::Agreed(allows)).await
+            changed(context, subscription, SubscriptionChange::Agreed(allows)).await
         }
-        SubscriptionState::Disabled { .. } => changed(context, subscription, Change::Enable).await,
+        SubscriptionState::Disabled { .. } => {
+            changed(context, subscription, SubscriptionChange::Enable).await
+        }
     }
 }
 
@@ -40,16 +42,15 @@ pub(super) async fn disable(
 ) -> Result<Response, Problem> {
     members.only(&[])?;
     let SubscriptionPath { context, subscription } = path;
-    if subscription.state == SubscriptionState::Unverified {
-        // It would be enabled later without its receiver having agreed.
-        return Err(Problem::not_active("unverified"));
-    }
-    may_be_changed(&context, &subscription)?;
     match subscription.state {
         SubscriptionState::Active => {
-            changed(context, subscription, Change::Disable(DisabledFor::Asked)).await
+            may_be_changed(&context, &subscription)?;
+            changed(context, subscription, SubscriptionChange::Disable(DisabledFor::Asked)).await
         }
-        SubscriptionState::Disabled { .. } => shown(&context, &subscription).await,
+        SubscriptionState::Disabled { .. } => {
+            may_be_changed(&context, &subscription)?;
+            shown(&context, &subscription).await
+        }
         // It would be enabled later without its receiver having agreed.
         SubscriptionState::Unverified => Err(Problem::not_active("unverified")),
     }
@@ -58,9 +59,9 @@ pub(super) async fn disable(
 async fn changed(
     context: WebhookContext,
     subscription: Subscription,
-    change: Change,
+    change: SubscriptionChange,
 ) -> Result<Response, Problem> {
-    let changing = Changing {
+    let changing = SubscriptionUpdate {
         id: subscription.id,
         principal: context.only().cloned(),
         // What was looked at decided.
@@ -69,9 +70,9 @@ async fn changed(
         at: context.now(),
     };
     match context.ledger().change_subscription(changing).await? {
-        Changed::Done(now) => shown(&context, &now).await,
-        Changed::Meanwhile => Err(Problem::changed_meanwhile()),
-        Changed::Unknown => Err(Problem::no_such_subscription()),
+        UpdateOutcome::Done(now) => shown(&context, &now).await,
+        UpdateOutcome::Meanwhile => Err(Problem::changed_meanwhile()),
+        UpdateOutcome::Unknown => Err(Problem::no_such_subscription()),
     }
 }
 

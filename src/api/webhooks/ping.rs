@@ -9,7 +9,7 @@ use super::{deliveries, subscription_view};
 use crate::api::Problem;
 use crate::api::json_object::{JsonObject, NO_JSON, TOO_LARGE};
 use crate::api::openapi::{Description, ResponseDoc, Tag};
-use cloakroom_ledger::Redelivered;
+use cloakroom_ledger::RedeliveryOutcome;
 
 pub(super) async fn ping(path: SubscriptionPath, members: JsonObject) -> Result<Response, Problem> {
     members.only(&[])?;
@@ -17,10 +17,12 @@ pub(super) async fn ping(path: SubscriptionPath, members: JsonObject) -> Result<
     subscription_view::active(&subscription)?;
     subscription_view::may_be_changed(&context, &subscription)?;
     match context.ledger().ping(subscription.id, context.now()).await? {
-        Redelivered::As(key) => {
+        RedeliveryOutcome::As(key) => {
             deliveries::made(&context, &subscription, key, http::StatusCode::ACCEPTED).await
         }
-        Redelivered::Pending | Redelivered::Unknown => Err(Problem::no_such_subscription()),
+        RedeliveryOutcome::Pending | RedeliveryOutcome::Unknown => {
+            Err(Problem::no_such_subscription())
+        }
     }
 }
 

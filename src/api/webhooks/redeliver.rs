@@ -11,7 +11,7 @@ use super::{deliveries, subscription_view};
 use crate::api::Problem;
 use crate::api::json_object::{JsonObject, NO_JSON, TOO_LARGE};
 use crate::api::openapi::{Description, ResponseDoc, Tag};
-use cloakroom_ledger::Redelivered;
+use cloakroom_ledger::RedeliveryOutcome;
 
 pub(super) async fn redeliver(
     path: SubscriptionPath,
@@ -24,12 +24,12 @@ pub(super) async fn redeliver(
     subscription_view::active(&subscription)?;
     subscription_view::may_be_changed(&context, &subscription)?;
     match context.ledger().redeliver(subscription.receiver, key, context.now()).await? {
-        Redelivered::As(going) => {
+        RedeliveryOutcome::As(going) => {
             let status = if going == key { StatusCode::OK } else { StatusCode::CREATED };
             deliveries::made(&context, &subscription, going, status).await
         }
-        Redelivered::Pending => Err(Problem::delivery_pending()),
-        Redelivered::Unknown => Err(Problem::no_such_delivery()),
+        RedeliveryOutcome::Pending => Err(Problem::delivery_pending()),
+        RedeliveryOutcome::Unknown => Err(Problem::no_such_delivery()),
     }
 }
 

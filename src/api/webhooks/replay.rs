@@ -18,7 +18,7 @@ use cloakroom_domain::operation::{
     DeliveryGuarantee, Lane, NewOperation, OnFailure, Policy, RetryPolicy, Work,
 };
 use cloakroom_domain::{OperationId, Timestamp};
-use cloakroom_ledger::{Accepted, Selected, Subscription};
+use cloakroom_ledger::{Accepted, DeliverySelection, Subscription};
 
 /// The job's name, and that of its route.
 const JOB: &str = "webhooks.replay";
@@ -67,10 +67,10 @@ fn arguments(
         return Err(wrong("until", "until has to be later than since"));
     }
     let select = match members.text("select")?.present() {
-        None => Selected::Failed,
+        None => DeliverySelection::Failed,
         Some(name) => {
             let known = "select is failed, pending, held, delivered or all";
-            Selected::named(&name).ok_or_else(|| wrong("select", known))?
+            DeliverySelection::named(&name).ok_or_else(|| wrong("select", known))?
         }
     };
     Ok(json!({

@@ -18,7 +18,7 @@ use crate::api::openapi::{Description, ResponseDoc, Tag};
 use crate::api::{Problem, response};
 use cloakroom_domain::webhooks::SigningKey;
 use cloakroom_domain::webhooks::secret_storage::SecretOwner;
-use cloakroom_ledger::{KeyKind, KeyOwner, Rotated, Rotation};
+use cloakroom_ledger::{KeyKind, KeyOwner, KeyRotation, RotationOutcome};
 use serde_json::{Value, json};
 
 /// How long former keys sign on unless told, in seconds; and how long they may at most.
@@ -56,7 +56,7 @@ pub(super) async fn rotate(
 }
 
 /// The kinds that sign permanently.
-fn for_good(keys: &[cloakroom_ledger::SigningKey]) -> Vec<KeyKind> {
+fn for_good(keys: &[cloakroom_ledger::StoredKey]) -> Vec<KeyKind> {
     let signs =
         |kind: &KeyKind| keys.iter().any(|key| key.kind == *kind && key.retires_at.is_none());
     KeyKind::BOTH.into_iter().filter(signs).collect()
@@ -77,7 +77,7 @@ pub(super) async fn add(
     former: FormerKeys,
 ) -> Result<RotationDocument, Problem> {
     let sealed = keys.iter().map(|key| signing::sealed(context.settings(), whose, key));
-    let rotation = Rotation {
+    let rotation = KeyRotation {
         owner: owner.clone(),
         keys: sealed.collect::<Result<_, _>>()?,
         beside: former.beside,
@@ -86,8 +86,8 @@ pub(super) async fn add(
         at: context.now(),
     };
     match context.ledger().rotate_keys(rotation).await? {
-        Rotated::Done => {}
-        Rotated::TooMany => return Err(Problem::too_many_keys(MOST)),
+        RotationOutcome::Done => {}
+        RotationOutcome::TooMany => return Err(Problem::too_many_keys(MOST)),
     }
     let all = context.ledger().signing_keys(&owner).await?;
     let all = signing::live(all, context.now());

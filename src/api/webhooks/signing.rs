@@ -115,14 +115,14 @@ pub(super) fn secret(keys: &[SigningKey]) -> SecretDocument {
 
 /// The keys that sign at that time.
 pub(super) fn live(
-    keys: Vec<cloakroom_ledger::SigningKey>,
+    keys: Vec<cloakroom_ledger::StoredKey>,
     now: Timestamp,
-) -> Vec<cloakroom_ledger::SigningKey> {
+) -> Vec<cloakroom_ledger::StoredKey> {
     keys.into_iter().filter(|key| is_live(key, now)).collect()
 }
 
 /// Whether a key signs at that time.
-pub(super) fn is_live(key: &cloakroom_ledger::SigningKey, now: Timestamp) -> bool {
+pub(super) fn is_live(key: &cloakroom_ledger::StoredKey, now: Timestamp) -> bool {
     key.retires_at.is_none_or(|end| end > now)
 }
 
@@ -130,7 +130,7 @@ pub(super) fn is_live(key: &cloakroom_ledger::SigningKey, now: Timestamp) -> boo
 pub(super) fn public(
     settings: &WebhookSettings,
     whose: SecretOwner<'_>,
-    key: &cloakroom_ledger::SigningKey,
+    key: &cloakroom_ledger::StoredKey,
 ) -> Result<Option<PublicKey>, Problem> {
     if key.kind == KeyKind::V1 {
         return Ok(None);
@@ -144,9 +144,9 @@ pub(super) fn public(
 pub(super) fn shown(
     settings: &WebhookSettings,
     whose: SecretOwner<'_>,
-    keys: &[cloakroom_ledger::SigningKey],
+    keys: &[cloakroom_ledger::StoredKey],
 ) -> Result<Vec<KeyDocument>, Problem> {
-    let document = |key: &cloakroom_ledger::SigningKey| {
+    let document = |key: &cloakroom_ledger::StoredKey| {
         let public = public(settings, whose, key)?;
         Ok(KeyDocument::of(key, public.as_ref()))
     };

@@ -18,10 +18,10 @@ impl fmt::Display for ReceiverKey {
 /// Where callbacks of an operation go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Callback {
-    /// Whom they count as.
+    /// The receiver that they count as.
     pub receiver: ReceiverKey,
     /// The URL.
     pub url: String,
-    /// What it is told of.
+    /// The topics that it gets.
     pub topics: Topics,
 }

@@ -27,7 +27,7 @@ use crate::shared::Shared;
 use crate::verbs::{
     AcceptVerdict, Acceptance, Accepted, Held, Lease, Leased, Placed, SettledAs, Settlement,
 };
-use crate::webhooks::announce::Announcement;
+use crate::webhooks::publish::Announcement;
 
 /// Committed groups whose callers have not been told; more make the committer wait.
 const UNTOLD: usize = 16;
@@ -235,7 +235,7 @@ impl Round {
             shared.fans.notify_one();
         }
         shared.made_due(self.announced.newly);
-        self.announced.handed.into_iter().for_each(|handed| handed.space.take(handed.delivery));
+        self.announced.handed.into_iter().for_each(|handed| handed.slot.take(handed.delivery));
         // It takes them as long as there is a committer.
         let _ = told.send(self.after).await;
         Ok(())
@@ -253,14 +253,14 @@ impl Round {
             operations::settle(&mut transaction, &sorted.settlements, &mut self.effects).await?;
         self.reserve(shared, &mut sorted.acceptances);
         let verdicts = operations::accept(&mut transaction, &sorted.acceptances).await?;
-        let scribe = shared.scribe.get().map(AsRef::as_ref);
+        let renderer = shared.renderer.get().map(AsRef::as_ref);
         for verb in &mut sorted.verbs {
-            let mut around = Surroundings { effects: &mut self.effects, scribe };
+            let mut around = Surroundings { effects: &mut self.effects, renderer };
             verb.run(&mut transaction, &mut around).await?;
         }
-        if let Some(scribe) = scribe {
-            let outbox = shared.outbox.get().map(AsRef::as_ref);
-            self.announced = transaction.announce(scribe, outbox).await?;
+        if let Some(renderer) = renderer {
+            let delivery_slots = shared.delivery_slots.get().map(AsRef::as_ref);
+            self.announced = transaction.announce(renderer, delivery_slots).await?;
         }
         transaction.commit().await?;
         self.tell_settled(sorted, settled);

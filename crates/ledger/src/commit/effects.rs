@@ -8,7 +8,7 @@ use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::Lane;
 
 use crate::unread::Passed;
-use crate::webhooks::announce::NewlyDue;
+use crate::webhooks::publish::NewlyDue;
 
 /// The effects of one transaction, applied once it is durable.
 #[derive(Debug, Default)]

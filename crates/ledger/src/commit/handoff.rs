@@ -2,7 +2,7 @@
 //!
 //! The engine lends the ledger a [`Desk`]; the committer asks it for a slot before it
 //! writes, inserts the operation already leased, and hands it over after the commit. So
-//! the front never calls the engine. The courier lends an [`Outbox`] for deliveries.
+//! the front never calls the engine. Webhooks lend [`DeliverySlots`].
 
 use crate::verbs::Leased;
 use crate::webhooks::{DeliveryLease, LeasedDelivery};
@@ -24,15 +24,15 @@ pub trait Reservation: Send {
 }
 
 /// Lends slots for deliveries that are handed off to webhooks.
-pub trait Outbox: Send + Sync + 'static {
-    /// Space for a first attempt to that receiver, if there is some at once. Dropping it
+pub trait DeliverySlots: Send + Sync + 'static {
+    /// A slot for a first attempt to that receiver, if one is free at once. Dropping it
     /// gives it back.
-    fn reserve(&self, receiver: ReceiverKey) -> Option<Box<dyn Space>>;
+    fn reserve(&self, receiver: ReceiverKey) -> Option<Box<dyn DeliverySlot>>;
 }
 
-/// Space that is kept free for one delivery.
-pub trait Space: Send {
-    /// Says which one it will be, before anybody can read of it.
+/// A slot that is kept free for one delivery.
+pub trait DeliverySlot: Send {
+    /// Names the delivery before any other reader can see it.
     fn expect(&mut self, lease: DeliveryLease);
 
     /// Takes the delivery, which is durably handed out.

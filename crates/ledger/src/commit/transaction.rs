@@ -3,11 +3,11 @@
 //! Owns its begin, the locks that a group takes before its verbs run, and its commit. Dropping it
 //! undoes it. Verbs look into it for the backend that they speak to.
 
-use crate::commit::handoff::Outbox;
+use crate::commit::handoff::DeliverySlots;
 use crate::error::LedgerError;
 use crate::verbs::{Acceptance, Settlement};
-use crate::webhooks::Scribe;
-use crate::webhooks::announce::{Announcement, announce};
+use crate::webhooks::MessageRenderer;
+use crate::webhooks::publish::{Announcement, announce};
 use crate::{postgres, sqlite};
 
 /// One writing transaction.
@@ -66,10 +66,10 @@ impl Transaction {
     /// Gives the events of this transaction to their receivers.
     pub(crate) async fn announce(
         &mut self,
-        scribe: &dyn Scribe,
-        outbox: Option<&dyn Outbox>,
+        renderer: &dyn MessageRenderer,
+        delivery_slots: Option<&dyn DeliverySlots>,
     ) -> Result<Announcement, LedgerError> {
-        on_either!(self, writing => announce(&mut **writing, scribe, outbox).await)
+        on_either!(self, writing => announce(&mut **writing, renderer, delivery_slots).await)
     }
 
     /// Makes all of it durable. An error leaves open whether it is.

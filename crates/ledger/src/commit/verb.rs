@@ -15,7 +15,7 @@ use super::write_queue::Class;
 use crate::error::LedgerError;
 use crate::lanes::{Lanes, Moment};
 use crate::shared::Shared;
-use crate::webhooks::Scribe;
+use crate::webhooks::MessageRenderer;
 
 /// Where the caller of a write is told its fate.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, LedgerError>>;
@@ -38,7 +38,7 @@ pub(crate) struct Surroundings<'s> {
     /// What it sets in motion, once it is durable.
     pub(crate) effects: &'s mut Effects,
     /// The author of what receivers are told, where there is one.
-    pub(crate) scribe: Option<&'s dyn Scribe>,
+    pub(crate) renderer: Option<&'s dyn MessageRenderer>,
 }
 
 /// A write that is committed with others, and does not come in batches.

@@ -1,3 +1,3 @@
-//! What both backends have in common, and knows no verb.
+//! The common parts of both backends, which know no verb.
 
 pub(crate) mod statements;

@@ -1,5 +1,5 @@
-//! Opening the database: a server that is there and new enough, with room for this node,
-//! and a schema that is up to date.
+//! The open of the database: it takes a server that answers and is new enough, room for this node, and
+//! a schema that is up to date.
 
 use std::str::FromStr;
 use std::sync::Arc;

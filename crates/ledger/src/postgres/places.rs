@@ -1,4 +1,4 @@
-//! Looking up where operations are that have not ended.
+//! The lookup of the rows of operations that have not ended.
 //!
 //! Owns how it is put to the server, which takes a table for empty that was when it last
 //! looked, however many rows have come and gone since. A join with one of these would then walk

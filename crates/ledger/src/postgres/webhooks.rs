@@ -17,16 +17,16 @@ use crate::rows::{
 };
 use crate::store::Batch;
 use crate::verbs::Acceptance;
-use crate::webhooks::announce::{DELIVERIES, DUE, FAN_OUTS, HELD, MESSAGES, SENDING};
-use crate::webhooks::index::Index;
+use crate::webhooks::publish::{DELIVERIES, DUE, FAN_OUTS, HELD, MESSAGES, SENDING};
 use crate::webhooks::rows::{callback, leased_columns};
-use crate::webhooks::sending::{ATTEMPTS, ENDED};
+use crate::webhooks::settle::{ATTEMPTS, ENDED};
 use crate::webhooks::sql::{
     IdSequence, OperationSnapshot, Params, PendingEvent, ReclaimedDelivery, Sql, SqlReader,
     SqlTransaction, Table, Value,
 };
 use crate::webhooks::subscribers::Subscribers;
-use crate::webhooks::unread::HandedDelivery;
+use crate::webhooks::subscription_index::SubscriptionIndex;
+use crate::webhooks::unreadable::HandedDelivery;
 use crate::webhooks::{
     AttemptSettlement, ClaimedDeliveries, DeliveryKey, DeliveryLease, DeliverySettlement,
     DeliveryWant,
@@ -154,7 +154,7 @@ const BLOCK: i64 = 256;
 
 /// Whether a receiver may want to know that operations of this batch, or of a claim, begin:
 /// then it is no single statement.
-pub(crate) fn begins_are_told(index: &Index, acceptances: &[Acceptance]) -> bool {
+pub(crate) fn begins_are_told(index: &SubscriptionIndex, acceptances: &[Acceptance]) -> bool {
     let begins = |acceptance: &Acceptance| {
         let callback = acceptance.operation.callback.as_ref();
         callback.is_some_and(|callback| {

@@ -20,7 +20,7 @@ use crate::db::statements::{Backend, Texts};
 use crate::error::LedgerError;
 use crate::operations::settle::postgres::{EVENTS, OUTLIVED};
 use crate::rows::{BindRow, EventRow, damaged, exactly, maybe_number, number};
-use crate::webhooks::announce::refresh;
+use crate::webhooks::publish::refresh;
 use crate::webhooks::sql::{OperationSnapshot, PendingEvent};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::{Lane, outlived_by};

@@ -1,4 +1,4 @@
-//! Sealing anew what lies in the ledger open, or under an earlier key; beside all other work.
+//! The walk that seals stored values with the current key, beside all other work.
 //!
 //! Owns the walk: which values there are, in which order they are looked at, and how many at once.
 //! Its invariant: a value is replaced only while it is what was read, so nothing that is written

@@ -1,4 +1,4 @@
-//! Reading many rows at once, by key, in statements of a few fixed sizes.
+//! Reads of many rows by key, in statements of a few fixed sizes.
 //!
 //! A statement of a reader costs a hop to its connection's thread, which is dearer than
 //! what it does. So a batch is one statement, padded with NULLs to the next fixed size so

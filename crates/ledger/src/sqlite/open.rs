@@ -1,4 +1,4 @@
-//! Opening the file: one gateway at a time, a library that is safe, and a schema that is
+//! The open of the file: it takes one gateway at a time, a library that is safe, and a schema that is
 //! up to date.
 
 use std::fs::{File, OpenOptions, TryLockError};

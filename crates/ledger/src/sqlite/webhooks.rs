@@ -14,13 +14,13 @@ use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::store::Batch;
 use crate::webhooks::rows::{callback, leased_columns};
-use crate::webhooks::sending::{ENDED, end_with};
+use crate::webhooks::settle::{ENDED, end_with};
 use crate::webhooks::sql::{
     IdSequence, OperationSnapshot, Params, PendingEvent, ReclaimedDelivery, Sql, SqlReader,
     SqlTransaction, Table, Value,
 };
 use crate::webhooks::subscribers::Subscribers;
-use crate::webhooks::unread::HandedDelivery;
+use crate::webhooks::unreadable::HandedDelivery;
 use crate::webhooks::{
     ClaimedDeliveries, DeliveryEnd, DeliveryKey, DeliveryLease, DeliverySettlement, DeliveryWant,
 };

@@ -32,7 +32,7 @@ const CANARIES: [&str; 15] = [
 /// Words each message with its canary.
 struct Words;
 
-impl Scribe for Words {
+impl MessageRenderer for Words {
     fn about_operation(
         &self,
         _: Topic,
@@ -68,7 +68,7 @@ async fn opened(place: &Place, keyring: Keyring) -> (Ledger, Tasks) {
     let tasks = Tasks::new();
     let opening = Opening { keyring, ..place.opening() };
     let ledger = Ledger::open(opening, &Clock::manual(START), &tasks).await.unwrap();
-    ledger.lend_scribe(Arc::new(Words));
+    ledger.lend_renderer(Arc::new(Words));
     (ledger, tasks)
 }
 

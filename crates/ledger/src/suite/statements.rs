@@ -62,11 +62,11 @@ static DECLARED: &[&Declared] = &[
     &crate::sqlite::belonging::STATEMENTS,
     &crate::sqlite::start::STATEMENTS,
     &crate::sqlite::webhooks::STATEMENTS,
-    &crate::webhooks::announce::STATEMENTS,
-    &crate::webhooks::fanning::STATEMENTS,
-    &crate::webhooks::replaying::STATEMENTS,
-    &crate::webhooks::sending::STATEMENTS,
-    &crate::webhooks::showing::STATEMENTS,
+    &crate::webhooks::publish::STATEMENTS,
+    &crate::webhooks::fan_out::STATEMENTS,
+    &crate::webhooks::replay::STATEMENTS,
+    &crate::webhooks::settle::STATEMENTS,
+    &crate::webhooks::read::STATEMENTS,
     &crate::webhooks::subscriptions::STATEMENTS,
 ];
 

@@ -20,7 +20,7 @@ const DAY: Duration = Duration::from_hours(24);
 /// Writes messages whose words say what they are about.
 struct Words;
 
-impl Scribe for Words {
+impl MessageRenderer for Words {
     fn about_operation(
         &self,
         topic: Topic,
@@ -50,7 +50,7 @@ impl Scribe for Words {
 
 async fn opened(place: &Place) -> (Ledger, Tasks) {
     let (ledger, tasks) = place.open(START).await;
-    ledger.lend_scribe(Arc::new(Words));
+    ledger.lend_renderer(Arc::new(Words));
     (ledger, tasks)
 }
 
@@ -88,8 +88,8 @@ fn subscription(number: u16, settings: SubscriptionSettings) -> NewSubscription 
 
 async fn subscribed(ledger: &Ledger, new: NewSubscription) -> Subscription {
     match ledger.subscribe(new).await.unwrap() {
-        Subscribed::New(subscription) => *subscription,
-        Subscribed::TooMany => panic!("too many"),
+        SubscribeOutcome::New(subscription) => *subscription,
+        SubscribeOutcome::TooMany => panic!("too many"),
     }
 }
 

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 
+use super::model::{ClaimedDeliveries, DeliveryWant};
 use super::sql::SqlTransaction;
-use super::verbs::{ClaimedDeliveries, DeliveryWant};
 use crate::commit::transaction::{Transaction, on_either};
 use crate::commit::verb::{Grouping, Surroundings, Verb};
 use crate::error::LedgerError;

@@ -1,4 +1,4 @@
-//! Webhooks in the ledger: who is told, what, and how far each telling is.
+//! Webhooks in the ledger: receivers, messages and deliveries.
 //!
 //! Owns subscriptions, their keys, messages and deliveries. An event and what receivers
 //! are told of it are committed together; a delivery has exactly one row among those that
@@ -6,71 +6,72 @@
 //! both engines say alike is said here once ([`sql`]). It must not know how a message is
 //! worded, signed or sent.
 
-pub(super) mod announce;
-pub(super) mod calling;
+pub(super) mod callback_receiver;
 mod claim;
-pub(super) mod fanning;
-pub(super) mod heads;
-pub(super) mod index;
-mod packing;
-pub(super) mod replaying;
+mod compression;
+pub(super) mod due_index;
+pub(super) mod fan_out;
+mod model;
+pub(super) mod publish;
+pub(super) mod read;
+pub(super) mod replay;
 pub(super) mod rows;
-pub(super) mod sending;
-pub(super) mod showing;
+pub(super) mod settle;
 pub(super) mod sql;
 pub(super) mod subscribers;
+pub(super) mod subscription_index;
 pub(super) mod subscriptions;
-pub(super) mod unread;
-mod verbs;
+pub(super) mod unreadable;
 
 use std::sync::Arc;
 
-pub use heads::DeliveryLane;
+pub use due_index::DeliveryLane;
+pub use model::{
+    AttemptRecord, AttemptSettlement, Cause, ClaimedDeliveries, DeliveriesOf, Delivery,
+    DeliveryCounts, DeliveryEnd, DeliveryKey, DeliveryLease, DeliveryListing, DeliveryPage,
+    DeliverySelection, DeliverySettled, DeliverySettlement, DeliveryState, DeliveryWant,
+    DisabledFor, FirstCallback, Format, KeyKind, KeyOwner, KeyRotation, LeasedDelivery, Message,
+    MessageRenderer, NewCallbacks, NewKey, NewSubscription, NoSubscriptionId, PrunedDeliveries,
+    PublishedKey, Receiver, RedeliveryOutcome, ReplayStep, ReplayStepOutcome, RotationOutcome,
+    StoredKey, SubscribeOutcome, Subscription, SubscriptionChange, SubscriptionId,
+    SubscriptionListing, SubscriptionSettings, SubscriptionState, SubscriptionUpdate,
+    UpdateOutcome,
+};
 pub use subscribers::Owners;
 pub use subscriptions::USED;
-pub use verbs::{
-    AttemptRecord, AttemptSettlement, Cause, Change, Changed, Changing, ClaimedDeliveries,
-    DeliveriesOf, Delivery, DeliveryCounts, DeliveryEnd, DeliveryKey, DeliveryLease,
-    DeliveryListing, DeliveryPage, DeliverySettled, DeliverySettlement, DeliveryState,
-    DeliveryWant, DisabledFor, FirstCallback, Format, KeyKind, KeyOwner, LeasedDelivery, Message,
-    NewCallbacks, NewKey, NewSubscription, NoSubscriptionId, PrunedDeliveries, PublishedKey,
-    Receiver, Redelivered, ReplayStep, Replayed, Rotated, Rotation, Scribe, Selected, SigningKey,
-    Subscribed, Subscription, SubscriptionId, SubscriptionListing, SubscriptionSettings,
-    SubscriptionState,
-};
 
 use claim::ClaimDeliveries;
-use fanning::FanOutOnce;
-use replaying::{PruneDeliveries, Redeliver, Replay};
-use sending::{
+use fan_out::FanOutOnce;
+use replay::{PruneDeliveries, Redeliver, Replay};
+use settle::{
     ExpireDeliveries, HoldDeliveries, ReclaimDeliveries, SettleDelivered, SettleDeliveries,
-    SettleUnread,
+    SettleUnreadable,
 };
 use sql::SqlReader;
-use subscriptions::{ChangeSubscription, Ping, RotateKeys, Subscribe};
-use unread::UnreadDelivery;
+use subscriptions::{ChangeSubscription, RotateKeys, SendPing, Subscribe};
+use unreadable::UnreadableDelivery;
 
 use super::Ledger;
 use super::error::LedgerError;
 use super::listed::{self, Listed};
 use super::store::on_store;
-use crate::commit::handoff::Outbox;
+use crate::commit::handoff::DeliverySlots;
 use cloakroom_domain::webhooks::ReceiverKey;
 use cloakroom_domain::{Principal, Timestamp};
 
 impl Ledger {
-    /// Lends who writes what receivers are told. The first one stays.
-    pub fn lend_scribe(&self, scribe: Arc<dyn Scribe>) {
-        let _ = self.shared.scribe.set(scribe);
+    /// Lends the renderer of messages. The first one stays.
+    pub fn lend_renderer(&self, renderer: Arc<dyn MessageRenderer>) {
+        let _ = self.shared.renderer.set(renderer);
     }
 
-    /// Lends where new deliveries are handed to. The first one stays.
-    pub fn lend_outbox(&self, outbox: Arc<dyn Outbox>) {
-        let _ = self.shared.outbox.set(outbox);
+    /// Lends the slots for new deliveries. The first one stays.
+    pub fn lend_delivery_slots(&self, delivery_slots: Arc<dyn DeliverySlots>) {
+        let _ = self.shared.delivery_slots.set(delivery_slots);
     }
 
     /// Makes a subscription, unless the principal has as many as it may.
-    pub async fn subscribe(&self, new: NewSubscription) -> Result<Subscribed, LedgerError> {
+    pub async fn subscribe(&self, new: NewSubscription) -> Result<SubscribeOutcome, LedgerError> {
         let subscribed = self.submit(Subscribe { new }).await?;
         self.receivers_changed().await;
         Ok(subscribed)
@@ -80,7 +81,7 @@ impl Ledger {
     /// are told to look.
     async fn receivers_changed(&self) {
         self.shared.hints.receivers_changed();
-        if let Err(error) = on_store!(&self.shared.store, reader => announce::look(reader).await) {
+        if let Err(error) = on_store!(&self.shared.store, reader => publish::look(reader).await) {
             tracing::debug!(%error, "could not look for changed receivers");
         }
     }
@@ -95,7 +96,10 @@ impl Ledger {
     }
 
     /// Changes, disables, enables or deletes a subscription.
-    pub async fn change_subscription(&self, changing: Changing) -> Result<Changed, LedgerError> {
+    pub async fn change_subscription(
+        &self,
+        changing: SubscriptionUpdate,
+    ) -> Result<UpdateOutcome, LedgerError> {
         let changed = self.submit(ChangeSubscription { changing }).await?;
         self.receivers_changed().await;
         Ok(changed)
@@ -107,7 +111,7 @@ impl Ledger {
         principal: Option<&Principal>,
         id: SubscriptionId,
     ) -> Result<Option<Subscription>, LedgerError> {
-        on_store!(&self.shared.store, reader => showing::find(reader, principal, id).await)
+        on_store!(&self.shared.store, reader => read::find(reader, principal, id).await)
     }
 
     /// Subscriptions, in the order in which they were made.
@@ -115,21 +119,21 @@ impl Ledger {
         &self,
         listing: &SubscriptionListing,
     ) -> Result<Listed<Subscription, ReceiverKey>, LedgerError> {
-        let found = on_store!(&self.shared.store, reader => showing::list(reader, listing).await)?;
+        let found = on_store!(&self.shared.store, reader => read::list(reader, listing).await)?;
         listed::tell(&self.shared, "subscriptions", &found.unread);
         Ok(found)
     }
 
     /// Adds keys; the others go on signing for a while.
-    pub async fn rotate_keys(&self, rotation: Rotation) -> Result<Rotated, LedgerError> {
+    pub async fn rotate_keys(&self, rotation: KeyRotation) -> Result<RotationOutcome, LedgerError> {
         let rotated = self.submit(RotateKeys { rotation }).await?;
         self.receivers_changed().await;
         Ok(rotated)
     }
 
     /// The keys of an owner, the newest first; retired ones may be among them.
-    pub async fn signing_keys(&self, owner: &KeyOwner) -> Result<Vec<SigningKey>, LedgerError> {
-        on_store!(&self.shared.store, reader => showing::keys(reader, owner).await)
+    pub async fn signing_keys(&self, owner: &KeyOwner) -> Result<Vec<StoredKey>, LedgerError> {
+        on_store!(&self.shared.store, reader => read::keys(reader, owner).await)
     }
 
     /// Keys that sign with a pair, everybody's, in the order in which they were made and behind
@@ -139,7 +143,7 @@ impl Ledger {
         after: i64,
         limit: usize,
     ) -> Result<Listed<PublishedKey, i64>, LedgerError> {
-        let found = on_store!(&self.shared.store, reader => showing::published_keys(reader, after, limit).await)?;
+        let found = on_store!(&self.shared.store, reader => read::published_keys(reader, after, limit).await)?;
         listed::tell(&self.shared, "keys", &found.unread);
         Ok(found)
     }
@@ -152,12 +156,12 @@ impl Ledger {
         origin: &str,
         now: Timestamp,
     ) -> Result<Option<ReceiverKey>, LedgerError> {
-        on_store!(&self.shared.store, reader => calling::find(reader, principal, origin, now).await)
+        on_store!(&self.shared.store, reader => callback_receiver::find(reader, principal, origin, now).await)
     }
 
-    /// Whom a courier sends to.
+    /// A receiver as senders see it.
     pub async fn receiver(&self, key: ReceiverKey) -> Result<Option<Receiver>, LedgerError> {
-        on_store!(&self.shared.store, reader => showing::whom(reader, key).await)
+        on_store!(&self.shared.store, reader => read::whom(reader, key).await)
     }
 
     /// Sends a test event to a subscription.
@@ -165,14 +169,14 @@ impl Ledger {
         &self,
         id: SubscriptionId,
         at: Timestamp,
-    ) -> Result<Redelivered, LedgerError> {
-        self.submit(Ping { id, at }).await
+    ) -> Result<RedeliveryOutcome, LedgerError> {
+        self.submit(SendPing { id, at }).await
     }
 
     /// A page of deliveries, newest first, each with its attempts.
     pub async fn deliveries(&self, listing: &DeliveryListing) -> Result<DeliveryPage, LedgerError> {
         let page =
-            on_store!(&self.shared.store, reader => showing::deliveries(reader, listing).await)?;
+            on_store!(&self.shared.store, reader => read::deliveries(reader, listing).await)?;
         listed::tell(&self.shared, "deliveries", &page.unread);
         Ok(page)
     }
@@ -183,7 +187,7 @@ impl Ledger {
         receiver: ReceiverKey,
         key: DeliveryKey,
     ) -> Result<Option<Delivery>, LedgerError> {
-        on_store!(&self.shared.store, reader => showing::one_delivery(reader, receiver, key).await)
+        on_store!(&self.shared.store, reader => read::one_delivery(reader, receiver, key).await)
     }
 
     /// Delivers once more what has come to its end or is held.
@@ -192,19 +196,19 @@ impl Ledger {
         receiver: ReceiverKey,
         delivery: DeliveryKey,
         at: Timestamp,
-    ) -> Result<Redelivered, LedgerError> {
+    ) -> Result<RedeliveryOutcome, LedgerError> {
         self.submit(Redeliver { receiver, delivery, at }).await
     }
 
     /// One step of a replay.
-    pub async fn replay(&self, step: ReplayStep) -> Result<Replayed, LedgerError> {
+    pub async fn replay(&self, step: ReplayStep) -> Result<ReplayStepOutcome, LedgerError> {
         self.submit(Replay { step }).await
     }
 
     /// One step of the oldest fan-out; false where there is none.
     pub async fn fan_out(&self) -> Result<bool, LedgerError> {
         // Most of the time there is none, and looking takes no transaction.
-        if !on_store!(&self.shared.store, reader => showing::fans(reader).await)? {
+        if !on_store!(&self.shared.store, reader => read::fans(reader).await)? {
             return Ok(false);
         }
         self.submit(FanOutOnce).await
@@ -217,20 +221,20 @@ impl Ledger {
 
     /// The lanes of which a delivery may be due, the longest due first.
     pub fn due_deliveries(&self, now: Timestamp) -> Vec<DeliveryLane> {
-        self.shared.heads.due(now)
+        self.shared.due_index.due(now)
     }
 
     /// When the next delivery is due behind that instant, as far as this node knows.
     pub fn next_delivery(&self, after: Timestamp) -> Option<Timestamp> {
-        self.shared.heads.next(after)
+        self.shared.due_index.next(after)
     }
 
     /// Since when the next delivery of a lane has been due, as far as this node knows.
     pub fn delivery_due_since(&self, lane: DeliveryLane) -> Option<Timestamp> {
-        self.shared.heads.since(lane)
+        self.shared.due_index.since(lane)
     }
 
-    /// Whose receivers are, as this node knows it.
+    /// The principals of receivers, as this node knows them.
     pub fn owners(&self) -> Owners {
         on_store!(&self.shared.store, reader => reader.subscribers().owners())
     }
@@ -238,7 +242,7 @@ impl Ledger {
     /// Forgets what is due in a lane that is left to another node, until a caller looks
     /// again ([`Ledger::look_for_deliveries`]).
     pub fn pass_over(&self, lane: DeliveryLane) {
-        self.shared.heads.taken(lane);
+        self.shared.due_index.taken(lane);
     }
 
     /// Completes when a delivery came to be due that was not before.
@@ -248,7 +252,7 @@ impl Ledger {
 
     /// Looks what others have made due; at the start, what is due at all.
     pub async fn look_for_deliveries(&self) -> Result<(), LedgerError> {
-        let due = on_store!(&self.shared.store, reader => showing::due(reader).await)?;
+        let due = on_store!(&self.shared.store, reader => read::due(reader).await)?;
         if !due.is_empty() {
             self.shared.newly_due(due);
         }
@@ -261,7 +265,7 @@ impl Ledger {
         most: usize,
         now: Timestamp,
     ) -> Result<DeliveryCounts, LedgerError> {
-        on_store!(&self.shared.store, reader => showing::count(reader, most, now).await)
+        on_store!(&self.shared.store, reader => read::count(reader, most, now).await)
     }
 
     /// Hands out due deliveries.
@@ -274,31 +278,34 @@ impl Ledger {
             |want: &DeliveryWant| DeliveryLane { receiver: want.receiver, again: want.again };
         let lanes: Vec<_> = wants.iter().map(lane).collect();
         // What comes to be due from here on is noted anew.
-        lanes.iter().for_each(|lane| self.shared.heads.taken(*lane));
+        lanes.iter().for_each(|lane| self.shared.due_index.taken(*lane));
         let claimed = self.submit(ClaimDeliveries { wants, now }).await;
         match &claimed {
             Ok(claimed) => {
                 for (lane, claimed) in lanes.iter().zip(claimed) {
-                    claimed.next_due.iter().for_each(|due| self.shared.heads.added(*lane, *due));
+                    claimed
+                        .next_due
+                        .iter()
+                        .for_each(|due| self.shared.due_index.added(*lane, *due));
                 }
             }
-            Err(_) => lanes.iter().for_each(|lane| self.shared.heads.added(*lane, now)),
+            Err(_) => lanes.iter().for_each(|lane| self.shared.due_index.added(*lane, now)),
         }
         let mut claimed = claimed?;
         let unread = claimed.iter_mut().flat_map(|it| std::mem::take(&mut it.unread)).collect();
-        self.settle_unread(unread, now).await;
+        self.settle_unreadable(unread, now).await;
         Ok(claimed)
     }
 
     /// Settles deliveries that a claim met and could not read. Where that fails, they are this node's
     /// until they go back with all that this node does not send, and another claim meets them.
-    async fn settle_unread(&self, unread: Vec<UnreadDelivery>, now: Timestamp) {
+    async fn settle_unreadable(&self, unread: Vec<UnreadableDelivery>, now: Timestamp) {
         if unread.is_empty() {
             return;
         }
         let unread: Arc<[_]> = unread.into();
-        match self.submit(SettleUnread { unread: Arc::clone(&unread), now }).await {
-            Ok(()) => unread::tell(&self.shared, &unread),
+        match self.submit(SettleUnreadable { unread: Arc::clone(&unread), now }).await {
+            Ok(()) => unreadable::tell(&self.shared, &unread),
             Err(error) => tracing::warn!(
                 %error,
                 "webhook deliveries that cannot be read are met again in a moment"
@@ -324,7 +331,7 @@ impl Ledger {
 
     /// What this node was handed to send, as far as the ledger knows.
     pub async fn sent_here(&self) -> Result<Vec<DeliveryLease>, LedgerError> {
-        on_store!(&self.shared.store, reader => showing::sent_here(reader, self.incarnation()).await)
+        on_store!(&self.shared.store, reader => read::sent_here(reader, self.incarnation()).await)
     }
 
     /// Makes due again what nodes were sending that are gone, at most so many; says how
@@ -334,7 +341,7 @@ impl Ledger {
         limit: usize,
         now: Timestamp,
     ) -> Result<usize, LedgerError> {
-        let mut nodes = on_store!(&self.shared.store, reader => showing::strays(reader, self.incarnation()).await)?;
+        let mut nodes = on_store!(&self.shared.store, reader => read::strays(reader, self.incarnation()).await)?;
         nodes.extend(self.shared.dead().iter().map(|dead| dead.incarnation));
         nodes.sort_unstable();
         nodes.dedup();

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::packing::unpacked;
-use super::subscribers::{Filter, KnownReceiver, Standing};
-use super::verbs::{
+use super::compression::unpacked;
+use super::model::{
     AttemptRecord, Cause, Delivery, DeliveryEnd, DeliveryKey, DeliveryLease, DeliveryState,
-    DisabledFor, Format, KeyKind, LeasedDelivery, PublishedKey, Receiver, SigningKey, Subscription,
+    DisabledFor, Format, KeyKind, LeasedDelivery, PublishedKey, Receiver, StoredKey, Subscription,
     SubscriptionId, SubscriptionSettings, SubscriptionState,
 };
+use super::subscribers::{Filter, KnownReceiver, ReceiverStanding};
 use crate::error::LedgerError;
 use crate::rows::{
     ReadRow, damaged, exactly, id, maybe_id, maybe_number, maybe_sealed, maybe_text, maybe_time,
@@ -101,7 +101,7 @@ fn state(row: &impl ReadRow) -> Result<SubscriptionState, LedgerError> {
     })
 }
 
-/// What a subscription is told of.
+/// The events that a subscription gets.
 pub(super) fn filter(row: &impl ReadRow) -> Result<Filter, LedgerError> {
     Ok(Filter {
         topics: Topics::of_bits(number(row, "events")?),
@@ -111,13 +111,13 @@ pub(super) fn filter(row: &impl ReadRow) -> Result<Filter, LedgerError> {
 }
 
 /// Whether deliveries to a receiver go out.
-pub(super) fn standing(row: &impl ReadRow) -> Result<Standing, LedgerError> {
+pub(super) fn standing(row: &impl ReadRow) -> Result<ReceiverStanding, LedgerError> {
     Ok(match text(row, "state")? {
-        "deleted" => Standing::Deleted,
+        "deleted" => ReceiverStanding::Deleted,
         // As good as gone: nothing refers to it.
-        "active" if row.number("retired_at")?.is_some() => Standing::Deleted,
-        "active" => Standing::Active,
-        _ => Standing::Holds,
+        "active" if row.number("retired_at")?.is_some() => ReceiverStanding::Deleted,
+        "active" => ReceiverStanding::Active,
+        _ => ReceiverStanding::Holds,
     })
 }
 
@@ -152,9 +152,9 @@ pub(crate) fn receiver(row: &impl ReadRow) -> Result<Receiver, LedgerError> {
 }
 
 /// A key that messages are signed with.
-pub(crate) fn signing_key(row: &impl ReadRow) -> Result<SigningKey, LedgerError> {
+pub(crate) fn signing_key(row: &impl ReadRow) -> Result<StoredKey, LedgerError> {
     let kind = text(row, "kind")?;
-    Ok(SigningKey {
+    Ok(StoredKey {
         number: number(row, "key")?,
         kind: KeyKind::named(kind).ok_or_else(|| damaged(format!("unknown kind {kind}")))?,
         sealed: Bytes::copy_from_slice(octets(row, "secret")?),

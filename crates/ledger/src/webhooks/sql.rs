@@ -5,10 +5,10 @@
 
 use async_trait::async_trait;
 
-use super::subscribers::Subscribers;
-use super::verbs::{
+use super::model::{
     ClaimedDeliveries, DeliveryKey, DeliveryLease, DeliverySettlement, DeliveryWant,
 };
+use super::subscribers::Subscribers;
 #[cfg(test)]
 use crate::db::statements::{Backend, Texts};
 use crate::error::LedgerError;

@@ -7,13 +7,13 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::index::Index;
-use super::verbs::Format;
+use super::model::Format;
+use super::subscription_index::SubscriptionIndex;
 use cloakroom_domain::limit::Rate;
 use cloakroom_domain::webhooks::{ReceiverKey, Topic, Topics};
 use cloakroom_domain::{Principal, Timestamp};
 
-/// What is remembered of one receiver.
+/// A receiver as this node remembers it.
 #[derive(Clone, Debug)]
 pub(crate) struct KnownReceiver {
     pub(crate) receiver: ReceiverKey,
@@ -22,7 +22,7 @@ pub(crate) struct KnownReceiver {
     pub(crate) principal: Principal,
     /// None of callbacks.
     pub(crate) filter: Option<Filter>,
-    pub(crate) standing: Standing,
+    pub(crate) standing: ReceiverStanding,
     pub(crate) failing_since: Option<Timestamp>,
     pub(crate) complained: bool,
     /// How what is made for it is wrapped.
@@ -34,20 +34,20 @@ pub(crate) struct KnownReceiver {
 impl KnownReceiver {
     /// What it is told of, of a subscription that stands.
     pub(super) fn subscribes(&self) -> Option<&Filter> {
-        self.filter.as_ref().filter(|_| self.standing != Standing::Deleted)
+        self.filter.as_ref().filter(|_| self.standing != ReceiverStanding::Deleted)
     }
 }
 
 /// Whether deliveries to a receiver go out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum ReceiverStanding {
     Active,
     /// They are held.
     Holds,
     Deleted,
 }
 
-/// What a subscription is told of.
+/// The events that a subscription gets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Filter {
     pub(crate) topics: Topics,
@@ -69,36 +69,36 @@ impl Filter {
 
 /// One that is to be told of something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Match {
+pub(crate) struct Recipient {
     pub(crate) receiver: ReceiverKey,
     /// Whether what goes to it is held.
     pub(crate) holds: bool,
     pub(crate) format: Format,
 }
 
-impl Match {
+impl Recipient {
     pub(crate) fn of(known: &KnownReceiver) -> Self {
-        let holds = known.standing == Standing::Holds;
+        let holds = known.standing == ReceiverStanding::Holds;
         Self { receiver: known.receiver, holds, format: known.format }
     }
 }
 
-/// Who is to be told of something at once, and whether there are more.
+/// The receivers of an event that get it at once, and whether there are more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Matching {
-    pub(crate) first: Vec<Match>,
+pub(crate) struct Recipients {
+    pub(crate) first: Vec<Recipient>,
     /// The last receiver that there is, where more of them match.
     pub(crate) more_up_to: Option<ReceiverKey>,
 }
 
-/// What a node remembers of receivers.
+/// The receivers that a node remembers.
 #[derive(Debug, Default)]
-pub(crate) struct Subscribers(RwLock<Arc<Index>>);
+pub(crate) struct Subscribers(RwLock<Arc<SubscriptionIndex>>);
 
-/// Whose receivers are, as this node knows it.
+/// The principals of receivers, as this node knows them.
 #[derive(Clone, Debug)]
 pub struct Owners {
-    index: Arc<Index>,
+    index: Arc<SubscriptionIndex>,
     everyone: Principal,
 }
 
@@ -121,13 +121,13 @@ impl Owners {
 }
 
 impl Subscribers {
-    /// Whose receivers are, as it is remembered.
+    /// The principals of receivers, as they are remembered.
     pub(crate) fn owners(&self) -> Owners {
         Owners { index: self.index(), everyone: Principal::everyone() }
     }
 
     /// As it is remembered.
-    pub(crate) fn index(&self) -> Arc<Index> {
+    pub(crate) fn index(&self) -> Arc<SubscriptionIndex> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -1,4 +1,4 @@
-//! Making, changing and ending subscriptions, and their keys.
+//! Subscriptions and their keys: create, change, disable, delete, rotate.
 //!
 //! Its invariant: every change of a receiver takes the version's row first, so that changes
 //! come one after the other and no node that remembers receivers misses one.
@@ -8,16 +8,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::NewCallbacks;
-use super::announce::{AT_ONCE, Fan, Letter, NewlyDue, post};
-use super::fanning::remember;
+use super::fan_out::remember;
+use super::model::{
+    Cause, DisabledFor, KeyOwner, KeyRotation, MessageRenderer, NewKey, NewSubscription,
+    RedeliveryOutcome, RotationOutcome, SubscribeOutcome, Subscription, SubscriptionChange,
+    SubscriptionId, SubscriptionSettings, SubscriptionState, SubscriptionUpdate, UpdateOutcome,
+};
+use super::publish::{AT_ONCE, FanOut, NewlyDue, OutgoingMessage, post};
 use super::rows::{joined, known, receiver_columns, signing_key, subscription};
 use super::sql::{Params, SqlTransaction, one, run};
-use super::subscribers::{Match, Matching};
-use super::verbs::{
-    Cause, Change, Changed, Changing, DisabledFor, KeyOwner, NewKey, NewSubscription, Redelivered,
-    Rotated, Rotation, Scribe, Subscribed, Subscription, SubscriptionId, SubscriptionSettings,
-    SubscriptionState,
-};
+use super::subscribers::{Recipient, Recipients};
 use crate::commit::transaction::{Transaction, on_either};
 use crate::commit::verb::{Grouping, Surroundings, Verb};
 use crate::db::statements::statements;
@@ -180,7 +180,7 @@ pub(crate) struct Subscribe {
 
 #[async_trait]
 impl Verb for Subscribe {
-    type Output = Subscribed;
+    type Output = SubscribeOutcome;
 
     fn grouping(&self, _is_shared: bool) -> Grouping {
         Grouping::First
@@ -198,13 +198,13 @@ impl Verb for Subscribe {
 async fn subscribe<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     new: &NewSubscription,
-) -> Result<Subscribed, LedgerError> {
+) -> Result<SubscribeOutcome, LedgerError> {
     let version = next_version(writing).await?;
     let principal = new.principal.as_bytes().to_vec();
     let there = one(writing, COUNTED, Params::none().octets(principal.clone())).await?;
     let there: u32 = there.map_or(Ok(0), |row| number(&row, "there"))?;
     if there >= new.most {
-        return Ok(Subscribed::TooMany);
+        return Ok(SubscribeOutcome::TooMany);
     }
     let base = Params::none().text(new.public_base.clone()).text(new.public_base.clone());
     run(writing, BASE, base).await?;
@@ -230,17 +230,17 @@ async fn subscribe<W: SqlTransaction + ?Sized>(
     let row = one(writing, MADE, given).await?;
     let made = subscription(&row.ok_or_else(|| damaged("no subscription was made"))?)?;
     keep_key(writing, &KeyOwner::Receiver(made.receiver), &new.key, new.at).await?;
-    Ok(Subscribed::New(Box::new(made)))
+    Ok(SubscribeOutcome::New(Box::new(made)))
 }
 
 /// Changes, disables, enables or deletes a subscription.
 pub(crate) struct ChangeSubscription {
-    pub(crate) changing: Changing,
+    pub(crate) changing: SubscriptionUpdate,
 }
 
 #[async_trait]
 impl Verb for ChangeSubscription {
-    type Output = Changed;
+    type Output = UpdateOutcome;
 
     fn grouping(&self, _is_shared: bool) -> Grouping {
         Grouping::First
@@ -251,7 +251,7 @@ impl Verb for ChangeSubscription {
         transaction: &mut Transaction,
         around: &mut Surroundings<'_>,
     ) -> Result<Self::Output, LedgerError> {
-        let (output, newly) = on_either!(transaction, writing => change(&mut **writing, &self.changing, around.scribe).await)?;
+        let (output, newly) = on_either!(transaction, writing => change(&mut **writing, &self.changing, around.renderer).await)?;
         around.effects.due.extend(newly);
         Ok(output)
     }
@@ -259,55 +259,63 @@ impl Verb for ChangeSubscription {
 
 async fn change<W: SqlTransaction + ?Sized>(
     writing: &mut W,
-    changing: &Changing,
-    scribe: Option<&dyn Scribe>,
-) -> Result<(Changed, NewlyDue), LedgerError> {
+    changing: &SubscriptionUpdate,
+    renderer: Option<&dyn MessageRenderer>,
+) -> Result<(UpdateOutcome, NewlyDue), LedgerError> {
     let nothing = |changed| Ok((changed, Vec::new()));
     let version = next_version(writing).await?;
-    let Some(was) = find(writing, changing.id).await? else { return nothing(Changed::Unknown) };
+    let Some(was) = find(writing, changing.id).await? else {
+        return nothing(UpdateOutcome::Unknown);
+    };
     if changing.principal.as_ref().is_some_and(|principal| *principal != was.principal) {
-        return nothing(Changed::Unknown);
+        return nothing(UpdateOutcome::Unknown);
     }
     if changing.unless_since.is_some_and(|seen| seen != was.edited) {
-        return nothing(Changed::Meanwhile);
+        return nothing(UpdateOutcome::Meanwhile);
     }
     let (at, receiver) = (changing.at, was.receiver.0);
     if is_told_otherwise(&was, &changing.change) {
         remember(writing, was.receiver, version, at).await?;
     }
-    if let Change::Moved(_, allows) | Change::Agreed(allows) = &changing.change {
+    if let SubscriptionChange::Moved(_, allows) | SubscriptionChange::Agreed(allows) =
+        &changing.change
+    {
         let rate = allows.per_minute.map(i64::from);
         run(writing, ALLOWED, Params::none().and(rate).and(receiver)).await?;
     }
     let (sql, given) = match &changing.change {
-        Change::Settings(settings) | Change::Moved(settings, _) => {
+        SubscriptionChange::Settings(settings) | SubscriptionChange::Moved(settings, _) => {
             (SET, settings_given(settings).and(version).at(at).and(version).and(receiver))
         }
-        Change::Enable | Change::Agreed(_) => {
+        SubscriptionChange::Enable | SubscriptionChange::Agreed(_) => {
             (ENABLED, Params::number(version).at(at).and(version).and(receiver))
         }
-        Change::Disable(why) => return disable(writing, was, *why, version, at, scribe).await,
-        Change::Delete => {
+        SubscriptionChange::Disable(why) => {
+            return disable(writing, was, *why, version, at, renderer).await;
+        }
+        SubscriptionChange::Delete => {
             run(writing, KEYS_GONE, Params::number(receiver)).await?;
             run(writing, DELETED, Params::number(version).at(at).and(receiver)).await?;
-            return nothing(Changed::Done(Box::new(was)));
+            return nothing(UpdateOutcome::Done(Box::new(was)));
         }
     };
     let row = one(writing, sql, given).await?;
-    nothing(Changed::Done(Box::new(row.as_ref().map_or(Ok(was), subscription)?)))
+    nothing(UpdateOutcome::Done(Box::new(row.as_ref().map_or(Ok(was), subscription)?)))
 }
 
 /// Whether a subscription is told of something else after a change, or in another way. One that
 /// is deleted is told nothing any more, whatever happened before.
-fn is_told_otherwise(was: &Subscription, change: &Change) -> bool {
+fn is_told_otherwise(was: &Subscription, change: &SubscriptionChange) -> bool {
     let SubscriptionSettings { topics, routes, tags, format, .. } = &was.settings;
     match change {
-        Change::Settings(now) | Change::Moved(now, _) => {
+        SubscriptionChange::Settings(now) | SubscriptionChange::Moved(now, _) => {
             (topics, routes, tags, format) != (&now.topics, &now.routes, &now.tags, &now.format)
         }
-        Change::Enable | Change::Agreed(_) => was.state != SubscriptionState::Active,
+        SubscriptionChange::Enable | SubscriptionChange::Agreed(_) => {
+            was.state != SubscriptionState::Active
+        }
         // Whatever disables it sees to that.
-        Change::Disable(_) | Change::Delete => false,
+        SubscriptionChange::Disable(_) | SubscriptionChange::Delete => false,
     }
 }
 
@@ -337,18 +345,18 @@ pub(super) async fn disable<W: SqlTransaction + ?Sized>(
     why: DisabledFor,
     version: i64,
     at: Timestamp,
-    scribe: Option<&dyn Scribe>,
-) -> Result<(Changed, NewlyDue), LedgerError> {
+    renderer: Option<&dyn MessageRenderer>,
+) -> Result<(UpdateOutcome, NewlyDue), LedgerError> {
     if was.state == SubscriptionState::Active {
         remember(writing, was.receiver, version, at).await?;
     }
     let given = Params::none().at(at).text(why.as_str().to_owned()).and(version).at(at);
     let row = one(writing, DISABLED, given.and(version).and(was.receiver.0)).await?;
     // It was so before.
-    let Some(row) = row else { return Ok((Changed::Done(Box::new(was)), Vec::new())) };
+    let Some(row) = row else { return Ok((UpdateOutcome::Done(Box::new(was)), Vec::new())) };
     let now = subscription(&row)?;
-    let newly = tell(writing, Topic::Disabled, &now, None, at, scribe).await?;
-    Ok((Changed::Done(Box::new(now)), newly))
+    let newly = tell(writing, Topic::Disabled, &now, None, at, renderer).await?;
+    Ok((UpdateOutcome::Done(Box::new(now)), newly))
 }
 
 /// Tells a principal's subscriptions something about one of them, which this transaction has
@@ -359,16 +367,16 @@ pub(super) async fn tell<W: SqlTransaction + ?Sized>(
     about: &Subscription,
     delivery: Option<&str>,
     at: Timestamp,
-    scribe: Option<&dyn Scribe>,
+    renderer: Option<&dyn MessageRenderer>,
 ) -> Result<NewlyDue, LedgerError> {
-    let Some(scribe) = scribe else { return Ok(Vec::new()) };
+    let Some(renderer) = renderer else { return Ok(Vec::new()) };
     let bits = Topics::from_iter([topic]).bits();
     let principal = about.principal.as_bytes().to_vec();
     let given = Params::none().octets(principal.clone()).and(bits).and(AT_ONCE as i64 + 1);
     let rows = writing.rows(OF_PRINCIPAL.into(), given).await?;
-    let mut matching = Matching::default();
+    let mut matching = Recipients::default();
     for row in rows.iter().take(AT_ONCE) {
-        matching.first.push(Match::of(&known(row)?));
+        matching.first.push(Recipient::of(&known(row)?));
     }
     if matching.first.is_empty() {
         return Ok(Vec::new());
@@ -378,34 +386,34 @@ pub(super) async fn tell<W: SqlTransaction + ?Sized>(
         let last = row.map(|row| number(&row, "last")).transpose()?;
         matching.more_up_to = last.map(ReceiverKey);
     }
-    let fan = Fan {
+    let fan = FanOut {
         principal: about.principal.clone(),
         route: None,
         tags: Vec::new(),
         version: about.changed,
     };
-    let letter = Letter {
+    let outgoing_message = OutgoingMessage {
         about: None,
         topic,
         at,
-        message: scribe.about_subscription(topic, about, delivery, at),
+        message: renderer.about_subscription(topic, about, delivery, at),
         cause: Cause::Event,
         matching,
         callback: None,
         fan: Some(fan),
     };
-    post(writing, vec![letter]).await
+    post(writing, vec![outgoing_message]).await
 }
 
 /// Sends a test event to one subscription.
-pub(crate) struct Ping {
+pub(crate) struct SendPing {
     pub(crate) id: SubscriptionId,
     pub(crate) at: Timestamp,
 }
 
 #[async_trait]
-impl Verb for Ping {
-    type Output = Redelivered;
+impl Verb for SendPing {
+    type Output = RedeliveryOutcome;
 
     fn grouping(&self, _is_shared: bool) -> Grouping {
         Grouping::First
@@ -416,7 +424,7 @@ impl Verb for Ping {
         transaction: &mut Transaction,
         around: &mut Surroundings<'_>,
     ) -> Result<Self::Output, LedgerError> {
-        let (output, newly) = on_either!(transaction, writing => ping(&mut **writing, self.id, self.at, around.scribe).await)?;
+        let (output, newly) = on_either!(transaction, writing => ping(&mut **writing, self.id, self.at, around.renderer).await)?;
         around.effects.due.extend(newly);
         Ok(output)
     }
@@ -426,25 +434,25 @@ async fn ping<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     id: SubscriptionId,
     at: Timestamp,
-    scribe: Option<&dyn Scribe>,
-) -> Result<(Redelivered, NewlyDue), LedgerError> {
-    let (Some(subscription), Some(scribe)) = (find(writing, id).await?, scribe) else {
-        return Ok((Redelivered::Unknown, Vec::new()));
+    renderer: Option<&dyn MessageRenderer>,
+) -> Result<(RedeliveryOutcome, NewlyDue), LedgerError> {
+    let (Some(subscription), Some(renderer)) = (find(writing, id).await?, renderer) else {
+        return Ok((RedeliveryOutcome::Unknown, Vec::new()));
     };
     let (receiver, format) = (subscription.receiver, subscription.settings.format);
-    let to = Match { receiver, holds: false, format };
-    let letter = Letter {
+    let to = Recipient { receiver, holds: false, format };
+    let outgoing_message = OutgoingMessage {
         about: None,
         topic: Topic::Ping,
         at,
-        message: scribe.about_subscription(Topic::Ping, &subscription, None, at),
+        message: renderer.about_subscription(Topic::Ping, &subscription, None, at),
         cause: Cause::Ping,
-        matching: Matching { first: vec![to], more_up_to: None },
+        matching: Recipients { first: vec![to], more_up_to: None },
         callback: None,
         fan: None,
     };
-    let (newly, made) = super::announce::post_one(writing, letter).await?;
-    Ok((made.map_or(Redelivered::Unknown, Redelivered::As), newly))
+    let (newly, made) = super::publish::post_one(writing, outgoing_message).await?;
+    Ok((made.map_or(RedeliveryOutcome::Unknown, RedeliveryOutcome::As), newly))
 }
 
 /// The receiver of a principal's callbacks to one origin, made where there is none, or none
@@ -496,7 +504,7 @@ async fn keep_key<W: SqlTransaction + ?Sized>(
 async fn keys_of<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     owner: &KeyOwner,
-) -> Result<Vec<super::verbs::SigningKey>, LedgerError> {
+) -> Result<Vec<super::model::StoredKey>, LedgerError> {
     let (sql, given) = keys_statement(owner);
     writing.rows(sql.into(), given).await?.iter().map(signing_key).collect()
 }
@@ -513,12 +521,12 @@ pub(super) fn keys_statement(owner: &KeyOwner) -> (&'static str, Params) {
 
 /// Adds keys; the former ones sign no longer than the grace, and none longer than it would have.
 pub(crate) struct RotateKeys {
-    pub(crate) rotation: Rotation,
+    pub(crate) rotation: KeyRotation,
 }
 
 #[async_trait]
 impl Verb for RotateKeys {
-    type Output = Rotated;
+    type Output = RotationOutcome;
 
     fn grouping(&self, _is_shared: bool) -> Grouping {
         Grouping::First
@@ -535,20 +543,20 @@ impl Verb for RotateKeys {
 
 async fn rotate<W: SqlTransaction + ?Sized>(
     writing: &mut W,
-    rotation: &Rotation,
-) -> Result<Rotated, LedgerError> {
+    rotation: &KeyRotation,
+) -> Result<RotationOutcome, LedgerError> {
     let version = next_version(writing).await?;
-    let Rotation { owner, keys, beside, grace, most, at } = rotation;
+    let KeyRotation { owner, keys, beside, grace, most, at } = rotation;
     let former = keys_of(writing, owner).await?;
     let end = *at + *grace;
-    let ends = |old: &super::verbs::SigningKey| {
+    let ends = |old: &super::model::StoredKey| {
         let spared = *beside && keys.iter().all(|key| key.kind != old.kind);
         if spared { old.retires_at } else { Some(old.retires_at.map_or(end, |said| said.min(end))) }
     };
     let (over, live): (Vec<_>, Vec<_>) =
         former.iter().partition(|old| ends(old).is_some_and(|end| end <= *at));
     if live.len() + keys.len() > *most {
-        return Ok(Rotated::TooMany);
+        return Ok(RotationOutcome::TooMany);
     }
     for old in over {
         run(writing, KEY_GONE, Params::number(old.number)).await?;
@@ -571,5 +579,5 @@ async fn rotate<W: SqlTransaction + ?Sized>(
             run(writing, CALLBACKS_TOUCHED, given).await?;
         }
     }
-    Ok(Rotated::Done)
+    Ok(RotationOutcome::Done)
 }

@@ -1,4 +1,4 @@
-//! Dividing limits among the nodes.
+//! The division of limits on PostgreSQL.
 
 use crate::db::statements::statements;
 use crate::error::LedgerError;

@@ -1,4 +1,4 @@
-//! Dividing limits among the nodes: the only one that has the file gets all.
+//! The division of limits on SQLite: the only node that has the file gets all.
 
 use crate::db::statements::statements;
 use crate::error::LedgerError;

@@ -1,4 +1,4 @@
-//! Writing new operations down.
+//! The insert of new operations.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ use crate::rows::{
 };
 use crate::store::Batch;
 use crate::verbs::{AcceptVerdict, Acceptance, Piece, Placed};
-use crate::webhooks::calling::callback_of;
+use crate::webhooks::callback_receiver::callback_of;
 use cloakroom_domain::operation::{Fingerprint, IdempotencyClaim, KeyScope, NewOperation};
 use cloakroom_domain::{OperationId, Timestamp};
 

@@ -1,4 +1,4 @@
-//! Writing new operations down.
+//! The insert of new operations.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -20,7 +20,7 @@ use crate::sqlite::rows::{
 use crate::sqlite::writer::{Values, Writer};
 use crate::store::Batch;
 use crate::verbs::{AcceptVerdict, Acceptance, Piece, Placed};
-use crate::webhooks::calling::callback_of;
+use crate::webhooks::callback_receiver::callback_of;
 use crate::webhooks::sql::PendingEvent;
 use cloakroom_domain::operation::{
     EventKind, Fingerprint, IdempotencyClaim, KeyScope, NewOperation, Recheck, WaitingFor, Work,

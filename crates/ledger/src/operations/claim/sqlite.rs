@@ -1,4 +1,4 @@
-//! Handing operations out: moving their rows, and making the leases.
+//! The claim of operations: moves their rows, and makes the leases.
 
 use crate::db::statements::statements;
 use crate::operations::settle::sqlite as settle;

@@ -1,4 +1,4 @@
-//! Pruning: how what has expired is freed.
+//! The deletion of expired data.
 
 pub(crate) mod postgres;
 pub(crate) mod sqlite;

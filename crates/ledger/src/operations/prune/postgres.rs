@@ -1,4 +1,4 @@
-//! Letting go of what is over: first request and result, later the whole operation.
+//! The deletion of finished operations: first request and result, later the whole operation.
 
 use std::collections::HashSet;
 

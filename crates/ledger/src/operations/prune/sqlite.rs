@@ -1,4 +1,4 @@
-//! Letting go of what is over: first request and result, later the whole operation.
+//! The deletion of finished operations: first request and result, later the whole operation.
 //!
 //! A portion goes in runs of numbers that follow one another: what ended together was accepted
 //! together, and a run costs a statement for each table instead of one for each operation.

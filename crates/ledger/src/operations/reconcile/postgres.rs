@@ -1,4 +1,4 @@
-//! Looking for what does not add up.
+//! The statements of the reconciliation.
 
 use sqlx::postgres::PgRow;
 

@@ -1,4 +1,4 @@
-//! Committing the ends of attempts.
+//! The settlement of attempts.
 
 use crate::db::statements::statements;
 use crate::operations::finish::sqlite as finish;

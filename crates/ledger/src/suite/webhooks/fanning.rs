@@ -23,14 +23,15 @@ async fn behind_the_first<const N: usize>(
     made.try_into().unwrap()
 }
 
-async fn changed(ledger: &Ledger, of: &Subscription, change: Change) {
-    let changing = Changing { id: of.id, principal: None, unless_since: None, change, at: START };
+async fn changed(ledger: &Ledger, of: &Subscription, change: SubscriptionChange) {
+    let changing =
+        SubscriptionUpdate { id: of.id, principal: None, unless_since: None, change, at: START };
     let changed = ledger.change_subscription(changing).await.unwrap();
-    assert!(matches!(changed, Changed::Done(_)), "{changed:?}");
+    assert!(matches!(changed, UpdateOutcome::Done(_)), "{changed:?}");
 }
 
 async fn set(ledger: &Ledger, of: &Subscription, settings: SubscriptionSettings) {
-    changed(ledger, of, Change::Settings(Box::new(settings))).await;
+    changed(ledger, of, SubscriptionChange::Settings(Box::new(settings))).await;
 }
 
 fn tagged(tag: &str) -> SubscriptionSettings {
@@ -114,16 +115,16 @@ async fn what_comes_by_a_fan_out_for_one_that_stood_disabled_is_held(place: Plac
     let [enabled, disabled, both, gone, still] = &made;
     let asking = NewSubscription { asks: true, ..subscription(100, yes.clone()) };
     let agreed = subscribed(&ledger, asking).await;
-    let off = || Change::Disable(DisabledFor::Asked);
+    let off = || SubscriptionChange::Disable(DisabledFor::Asked);
     changed(&ledger, enabled, off()).await;
     changed(&ledger, still, off()).await;
     done(&ledger, operation(1, START)).await;
-    changed(&ledger, enabled, Change::Enable).await;
+    changed(&ledger, enabled, SubscriptionChange::Enable).await;
     changed(&ledger, disabled, off()).await;
     changed(&ledger, both, off()).await;
-    changed(&ledger, both, Change::Enable).await;
-    changed(&ledger, gone, Change::Delete).await;
-    changed(&ledger, &agreed, Change::Enable).await;
+    changed(&ledger, both, SubscriptionChange::Enable).await;
+    changed(&ledger, gone, SubscriptionChange::Delete).await;
+    changed(&ledger, &agreed, SubscriptionChange::Enable).await;
     let again = subscribed(&ledger, subscription(101, yes)).await;
     fanned_out(&ledger).await;
     for (of, expected) in [
@@ -145,7 +146,7 @@ async fn who_is_told_of_webhooks_by_a_fan_out_is_found_as_they_stood_too(place: 
     let those = [settings([Topic::Disabled]), settings([Topic::Failed])];
     let [wanted, unwanted] = behind_the_first(&ledger, those).await;
     let first = ledger.subscriptions(&SubscriptionListing { limit: 1, ..Default::default() }).await;
-    changed(&ledger, &first.unwrap()[0], Change::Disable(DisabledFor::Asked)).await;
+    changed(&ledger, &first.unwrap()[0], SubscriptionChange::Disable(DisabledFor::Asked)).await;
     set(&ledger, &wanted, settings([])).await;
     set(&ledger, &unwanted, settings([Topic::Disabled])).await;
     fanned_out(&ledger).await;
@@ -179,7 +180,7 @@ async fn how_a_subscription_stood_is_forgotten_when_no_fan_out_can_be_older(plac
     // One that changes nothing of what it is told leaves nothing behind.
     let headers = Some(Bytes::from_static(&[3]));
     set(&ledger, &one, SubscriptionSettings { headers, ..yes }).await;
-    changed(&ledger, &one, Change::Enable).await;
+    changed(&ledger, &one, SubscriptionChange::Enable).await;
     assert_eq!(forgotten(9, START + 2 * HOUR).await, 0);
     close(ledger, tasks).await;
 }

@@ -38,7 +38,7 @@ async fn what_waits_for_another_attempt_has_it_at_once_when_that_is_asked_for(pl
     assert!(ledger.next_delivery(START).unwrap() > soon, "later than it is asked for");
     let key = first[0].lease.delivery;
     let asked = ledger.redeliver(whole.receiver, key, soon).await.unwrap();
-    assert_eq!(asked, Redelivered::As(key), "the same delivery");
+    assert_eq!(asked, RedeliveryOutcome::As(key), "the same delivery");
     assert_eq!(
         ledger.due_deliveries(soon),
         [DeliveryLane { receiver: whole.receiver, again: true }]
@@ -47,7 +47,7 @@ async fn what_waits_for_another_attempt_has_it_at_once_when_that_is_asked_for(pl
     assert_eq!((out.len(), out[0].lease.delivery, out[0].attempts), (1, key, 2));
     let step = ReplayStep {
         receiver: whole.receiver,
-        select: Selected::Pending,
+        select: DeliverySelection::Pending,
         since: START,
         until: START + HOUR,
         after: None,
@@ -62,7 +62,7 @@ async fn what_waits_for_another_attempt_has_it_at_once_when_that_is_asked_for(pl
     assert_eq!(shown(&ledger, &whole).await.len(), 3, "no delivery was made for it");
     settled(&ledger, &rest, FAILED, soon).await;
     let later = START + SECOND * 2;
-    let all = ReplayStep { select: Selected::All, at: later, ..step };
+    let all = ReplayStep { select: DeliverySelection::All, at: later, ..step };
     assert_eq!(ledger.replay(all).await.unwrap().count, 2);
     close(ledger, tasks).await;
 }
@@ -84,19 +84,19 @@ async fn what_comes_for_a_disabled_subscription_is_held_and_can_be_replayed(plac
     let held = DeliveryState::Held { since: START };
     let ended = DeliveryState::Ended { how: DeliveryEnd::Gone, at: START };
     assert_eq!(states, [held, held, ended]);
-    let enable = Changing {
+    let enable = SubscriptionUpdate {
         id: whole.id,
         principal: None,
         unless_since: None,
-        change: Change::Enable,
+        change: SubscriptionChange::Enable,
         at: START,
     };
-    assert!(matches!(ledger.change_subscription(enable).await.unwrap(), Changed::Done(_)));
+    assert!(matches!(ledger.change_subscription(enable).await.unwrap(), UpdateOutcome::Done(_)));
     let lanes = ledger.due_deliveries(START);
     assert!(lanes.iter().all(|lane| lane.receiver == other.receiver), "held until it is asked for");
     let step = ReplayStep {
         receiver: whole.receiver,
-        select: Selected::All,
+        select: DeliverySelection::All,
         since: START,
         until: START + HOUR,
         after: None,
@@ -172,7 +172,7 @@ async fn what_is_due_for_a_receiver_that_takes_nothing_is_put_aside(place: Place
     for number in 1..=3 {
         done(&ledger, operation(number, START)).await;
     }
-    let changing = |change| Changing {
+    let changing = |change| SubscriptionUpdate {
         id: whole.id,
         principal: Some(Principal::everyone()),
         unless_since: None,
@@ -180,10 +180,13 @@ async fn what_is_due_for_a_receiver_that_takes_nothing_is_put_aside(place: Place
         at: START,
     };
     assert_eq!(ledger.hold_deliveries(whole.receiver, 2, START).await.unwrap(), 0);
-    ledger.change_subscription(changing(Change::Disable(DisabledFor::Asked))).await.unwrap();
+    ledger
+        .change_subscription(changing(SubscriptionChange::Disable(DisabledFor::Asked)))
+        .await
+        .unwrap();
     assert!(claimed(&ledger, START).await.is_empty());
     assert_eq!(ledger.hold_deliveries(whole.receiver, 2, START).await.unwrap(), 2);
-    ledger.change_subscription(changing(Change::Delete)).await.unwrap();
+    ledger.change_subscription(changing(SubscriptionChange::Delete)).await.unwrap();
     assert_eq!(ledger.hold_deliveries(whole.receiver, 2, START).await.unwrap(), 1);
     assert!(ledger.subscription(None, whole.id).await.unwrap().is_none());
     // Nor is anything held for a receiver that is gone.
@@ -191,8 +194,8 @@ async fn what_is_due_for_a_receiver_that_takes_nothing_is_put_aside(place: Place
     assert_eq!(pruned.dropped, 1);
     let pruned = ledger.prune_deliveries(9, START, START, START).await.unwrap();
     assert_eq!(pruned.dropped, 1);
-    let strange = ledger.change_subscription(changing(Change::Enable)).await.unwrap();
-    assert!(matches!(strange, Changed::Unknown));
+    let strange = ledger.change_subscription(changing(SubscriptionChange::Enable)).await.unwrap();
+    assert!(matches!(strange, UpdateOutcome::Unknown));
     close(ledger, tasks).await;
 }
 
@@ -207,8 +210,8 @@ async fn what_waits_is_counted_no_further_than_wanted(place: Place) {
     assert_eq!(count(9).await, DeliveryCounts { due: 3, later: 2, held: 0 });
     let some = count(4).await;
     assert_eq!(some.due + some.later, 4, "{some:?}");
-    let (id, change) = (made.id, Change::Disable(DisabledFor::Asked));
-    let off = Changing { id, principal: None, unless_since: None, change, at: START };
+    let (id, change) = (made.id, SubscriptionChange::Disable(DisabledFor::Asked));
+    let off = SubscriptionUpdate { id, principal: None, unless_since: None, change, at: START };
     ledger.change_subscription(off).await.unwrap();
     assert_eq!(ledger.hold_deliveries(made.receiver, 3, START).await.unwrap(), 3);
     assert_eq!(count(9).await, DeliveryCounts { due: 0, later: 2, held: 3 });
@@ -249,11 +252,11 @@ async fn a_delivery_keeps_the_form_that_it_was_made_in(place: Place) {
     assert_eq!(first[0].format, Format::Standard);
     settled(&ledger, &first, FAILED, START).await;
     let other = SubscriptionSettings { format: Format::CloudEvents, ..whole.settings.clone() };
-    let changing = Changing {
+    let changing = SubscriptionUpdate {
         id: whole.id,
         principal: None,
         unless_since: None,
-        change: Change::Settings(Box::new(other)),
+        change: SubscriptionChange::Settings(Box::new(other)),
         at: START,
     };
     ledger.change_subscription(changing).await.unwrap();
@@ -263,7 +266,7 @@ async fn a_delivery_keeps_the_form_that_it_was_made_in(place: Place) {
     settled(&ledger, &second, SendResult::Taken, later).await;
     let key = second[0].lease.delivery;
     let once_more = ledger.redeliver(whole.receiver, key, later).await.unwrap();
-    assert!(matches!(once_more, Redelivered::As(_)));
+    assert!(matches!(once_more, RedeliveryOutcome::As(_)));
     let again = claimed(&ledger, later).await;
     assert_eq!((&again[0].message, again[0].format), (&first[0].message, Format::Standard));
     done(&ledger, operation(2, later)).await;
@@ -286,11 +289,11 @@ async fn what_is_held_too_long_is_dropped_and_what_is_late_is_given_up(place: Pl
     assert_eq!(topics_of(&ledger, &watching).await, [Topic::Exhausted]);
     let failing = ledger.subscription(None, whole.id).await.unwrap().unwrap().failing_since;
     assert_eq!(failing, Some(START + DEADLINE));
-    let disable = Changing {
+    let disable = SubscriptionUpdate {
         id: whole.id,
         principal: None,
         unless_since: None,
-        change: Change::Disable(DisabledFor::Asked),
+        change: SubscriptionChange::Disable(DisabledFor::Asked),
         at: START,
     };
     ledger.change_subscription(disable).await.unwrap();

@@ -9,15 +9,15 @@ async fn rotated(
     keys: Vec<NewKey>,
     (beside, grace): (bool, Duration),
     at: Timestamp,
-) -> Rotated {
-    let rotation = Rotation { owner: owner.clone(), keys, beside, grace, most: 3, at };
+) -> RotationOutcome {
+    let rotation = KeyRotation { owner: owner.clone(), keys, beside, grace, most: 3, at };
     ledger.rotate_keys(rotation).await.unwrap()
 }
 
 /// What that owner's messages are signed with, and until when; the newest first.
 async fn signing(ledger: &Ledger, owner: &KeyOwner) -> Vec<(String, Option<Timestamp>)> {
     let keys = ledger.signing_keys(owner).await.unwrap();
-    let text = |key: &SigningKey| String::from_utf8(key.sealed.to_vec()).unwrap();
+    let text = |key: &StoredKey| String::from_utf8(key.sealed.to_vec()).unwrap();
     keys.iter().map(|key| (text(key), key.retires_at)).collect()
 }
 
@@ -27,15 +27,15 @@ async fn keys_are_rotated_with_a_grace_and_only_so_many_sign(place: Place) {
     let owner = KeyOwner::Receiver(whole.receiver);
     let rotate =
         |secret, grace, at| rotated(&ledger, &owner, vec![key(secret)], (false, grace), at);
-    assert_eq!(rotate("second", DAY, START).await, Rotated::Done);
-    assert_eq!(rotate("third", DAY, START + HOUR).await, Rotated::Done);
+    assert_eq!(rotate("second", DAY, START).await, RotationOutcome::Done);
+    assert_eq!(rotate("third", DAY, START + HOUR).await, RotationOutcome::Done);
     let before = signing(&ledger, &owner).await;
     let retires = [None, Some(START + HOUR + DAY), Some(START + DAY)];
     let secrets = ["third", "second", "first"].map(String::from);
     assert_eq!(before, secrets.into_iter().zip(retires).collect::<Vec<_>>());
-    assert_eq!(rotate("fourth", HOUR, START + HOUR).await, Rotated::TooMany);
+    assert_eq!(rotate("fourth", HOUR, START + HOUR).await, RotationOutcome::TooMany);
     assert_eq!(signing(&ledger, &owner).await, before, "as it was");
-    assert_eq!(rotate("fourth", DAY, START + DAY).await, Rotated::Done);
+    assert_eq!(rotate("fourth", DAY, START + DAY).await, RotationOutcome::Done);
     assert_eq!(signing(&ledger, &owner).await.len(), 3);
     let receiver = ledger.receiver(whole.receiver).await.unwrap().unwrap();
     assert_eq!(receiver.keys.len(), 3);
@@ -55,8 +55,9 @@ async fn whatever_changes_a_receiver_is_known_when_it_is_answered(place: Place) 
     assert!(ledger.receiver_has_changed(receiver, changed));
     let stands = ledger.receiver(receiver).await.unwrap().unwrap().changed;
     assert!(!ledger.receiver_has_changed(receiver, stands));
-    let change = Change::Delete;
-    let gone = Changing { id: whole.id, principal: None, unless_since: None, change, at: START };
+    let change = SubscriptionChange::Delete;
+    let gone =
+        SubscriptionUpdate { id: whole.id, principal: None, unless_since: None, change, at: START };
     ledger.change_subscription(gone).await.unwrap();
     assert!(ledger.receiver_has_changed(receiver, stands));
     close(ledger, tasks).await;
@@ -93,7 +94,7 @@ async fn a_grace_shortens_what_signs_and_lengthens_nothing(place: Place) {
     let expected: Vec<_> = secrets.into_iter().zip([None, soon, soon]).collect();
     assert_eq!(signing(&ledger, &owner).await, expected);
     // As many sign as may: none of them does any more, and so one more may.
-    assert_eq!(rotate("fourth", Duration::ZERO).await, Rotated::Done);
+    assert_eq!(rotate("fourth", Duration::ZERO).await, RotationOutcome::Done);
     assert_eq!(signing(&ledger, &owner).await, [("fourth".to_owned(), None)]);
     rotate("fifth", HOUR).await;
     rotate("sixth", DAY).await;
@@ -129,19 +130,19 @@ async fn a_principal_has_no_more_subscriptions_than_it_may(place: Place) {
         |number| NewSubscription { most: 2, ..subscription(number, settings([Topic::Failed])) };
     let first = subscribed(&ledger, new(1)).await;
     subscribed(&ledger, new(2)).await;
-    assert!(matches!(ledger.subscribe(new(3)).await.unwrap(), Subscribed::TooMany));
+    assert!(matches!(ledger.subscribe(new(3)).await.unwrap(), SubscribeOutcome::TooMany));
     let eve = NewSubscription { principal: Principal::named("eve"), ..new(4) };
     subscribed(&ledger, eve).await;
-    let delete = Changing {
+    let delete = SubscriptionUpdate {
         id: first.id,
         principal: Some(Principal::named("eve")),
         unless_since: None,
-        change: Change::Delete,
+        change: SubscriptionChange::Delete,
         at: START,
     };
     let strange = ledger.change_subscription(delete.clone()).await.unwrap();
-    assert!(matches!(strange, Changed::Unknown));
-    let own = Changing { principal: None, unless_since: Some(first.edited), ..delete };
+    assert!(matches!(strange, UpdateOutcome::Unknown));
+    let own = SubscriptionUpdate { principal: None, unless_since: Some(first.edited), ..delete };
     ledger.change_subscription(own).await.unwrap();
     let third = subscribed(&ledger, new(3)).await;
     let everyone = SubscriptionListing {
@@ -150,20 +151,21 @@ async fn a_principal_has_no_more_subscriptions_than_it_may(place: Place) {
         ..SubscriptionListing::default()
     };
     assert_eq!(ledger.subscriptions(&everyone).await.unwrap().len(), 2);
-    let settings = Change::Settings(Box::new(settings([Topic::Canceled])));
-    let changing = Changing {
+    let settings = SubscriptionChange::Settings(Box::new(settings([Topic::Canceled])));
+    let changing = SubscriptionUpdate {
         id: third.id,
         principal: None,
         unless_since: Some(third.edited),
         change: settings,
         at: START + SECOND,
     };
-    let Changed::Done(now) = ledger.change_subscription(changing.clone()).await.unwrap() else {
+    let UpdateOutcome::Done(now) = ledger.change_subscription(changing.clone()).await.unwrap()
+    else {
         panic!("it was not changed")
     };
     assert_eq!(now.settings.topics, [Topic::Canceled].into_iter().collect());
     let meanwhile = ledger.change_subscription(changing).await.unwrap();
-    assert!(matches!(meanwhile, Changed::Meanwhile));
+    assert!(matches!(meanwhile, UpdateOutcome::Meanwhile));
     close(ledger, tasks).await;
 }
 
@@ -171,21 +173,22 @@ async fn what_a_receiver_allows_is_kept_with_where_it_is_sent_to(place: Place) {
     let (ledger, tasks) = opened(&place).await;
     let made = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
     let allows = |per_minute| Permission { per_minute };
-    let effects =
-        |per_minute| Change::Moved(Box::new(settings([Topic::Succeeded])), allows(per_minute));
+    let effects = |per_minute| {
+        SubscriptionChange::Moved(Box::new(settings([Topic::Succeeded])), allows(per_minute))
+    };
     for (change, rate) in [
-        (Change::Agreed(allows(Some(60))), Some(60)),
-        (Change::Settings(Box::new(settings([Topic::Failed]))), Some(60)),
-        (Change::Disable(DisabledFor::Asked), Some(60)),
-        (Change::Enable, Some(60)),
+        (SubscriptionChange::Agreed(allows(Some(60))), Some(60)),
+        (SubscriptionChange::Settings(Box::new(settings([Topic::Failed]))), Some(60)),
+        (SubscriptionChange::Disable(DisabledFor::Asked), Some(60)),
+        (SubscriptionChange::Enable, Some(60)),
         (effects(Some(u32::MAX)), Some(u32::MAX)),
         (effects(None), None),
     ] {
         let said = format!("{change:?}");
         let before = shown_of(&made, &ledger).await.edited;
         let (id, principal, at) = (made.id, None, START);
-        let changing = Changing { id, principal, unless_since: Some(before), change, at };
-        let Changed::Done(now) = ledger.change_subscription(changing).await.unwrap() else {
+        let changing = SubscriptionUpdate { id, principal, unless_since: Some(before), change, at };
+        let UpdateOutcome::Done(now) = ledger.change_subscription(changing).await.unwrap() else {
             panic!("{said} was not done")
         };
         let shown = shown_of(&made, &ledger).await;

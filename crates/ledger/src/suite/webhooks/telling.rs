@@ -57,7 +57,7 @@ async fn only_those_are_told_who_want_to_know(place: Place) {
 #[derive(Default)]
 struct Panicking(AtomicBool);
 
-impl Scribe for Panicking {
+impl MessageRenderer for Panicking {
     fn about_operation(
         &self,
         topic: Topic,
@@ -83,7 +83,7 @@ impl Scribe for Panicking {
 
 async fn a_panic_in_a_commit_undoes_its_group_and_holds_up_no_later_write(place: Place) {
     let (ledger, tasks) = place.open(START).await;
-    ledger.lend_scribe(Arc::new(Panicking::default()));
+    ledger.lend_renderer(Arc::new(Panicking::default()));
     let whole = subscribed(&ledger, subscription(1, settings([Topic::Accepted]))).await;
     let given_up = ledger.accept(operation(1, START)).await;
     assert!(matches!(given_up, Err(LedgerError::Unavailable(_))), "{given_up:?}");
@@ -146,7 +146,7 @@ async fn what_one_node_makes_due_another_hears_of_before_it_looks() {
     let (clock, tasks) = (Clock::system(), [Tasks::new(), Tasks::new()]);
     let one = Ledger::open(place.opening(), &clock, &tasks[0]).await.unwrap();
     let other = Ledger::open(place.opening(), &clock, &tasks[1]).await.unwrap();
-    one.lend_scribe(Arc::new(Words));
+    one.lend_renderer(Arc::new(Words));
     let whole = subscribed(&one, subscription(1, settings([Topic::Succeeded]))).await;
     let lane = DeliveryLane { receiver: whole.receiver, again: false };
     for _ in 0..2000 {
@@ -163,7 +163,7 @@ async fn what_one_node_makes_due_another_hears_of_before_it_looks() {
     close(other, second).await;
 }
 
-/// An outbox with space for one delivery at a time, where it is open.
+/// An delivery_slots with space for one delivery at a time, where it is open.
 #[derive(Clone, Default)]
 struct Outside {
     open: Arc<AtomicBool>,
@@ -171,13 +171,15 @@ struct Outside {
     taken: Arc<Mutex<Vec<LeasedDelivery>>>,
 }
 
-impl Outbox for Outside {
-    fn reserve(&self, _: ReceiverKey) -> Option<Box<dyn Space>> {
-        self.open.swap(false, Ordering::SeqCst).then(|| Box::new(self.clone()) as Box<dyn Space>)
+impl DeliverySlots for Outside {
+    fn reserve(&self, _: ReceiverKey) -> Option<Box<dyn DeliverySlot>> {
+        self.open
+            .swap(false, Ordering::SeqCst)
+            .then(|| Box::new(self.clone()) as Box<dyn DeliverySlot>)
     }
 }
 
-impl Space for Outside {
+impl DeliverySlot for Outside {
     fn expect(&mut self, lease: DeliveryLease) {
         self.expected.lock().unwrap().push(lease);
     }
@@ -187,10 +189,10 @@ impl Space for Outside {
     }
 }
 
-async fn what_the_courier_has_space_for_is_handed_out_in_the_commit_of_its_event(place: Place) {
+async fn a_delivery_with_a_free_slot_is_handed_out_in_the_commit_of_its_event(place: Place) {
     let (ledger, tasks) = opened(&place).await;
     let outside = Outside::default();
-    ledger.lend_outbox(Arc::new(outside.clone()));
+    ledger.lend_delivery_slots(Arc::new(outside.clone()));
     let one = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
     let two = subscribed(&ledger, subscription(2, settings([Topic::Succeeded]))).await;
     outside.open.store(true, Ordering::SeqCst);
@@ -222,11 +224,11 @@ async fn what_the_courier_has_space_for_is_handed_out_in_the_commit_of_its_event
 async fn what_outlives_an_operation_is_never_taken_to_be_about_a_later_one(place: Place) {
     let (ledger, tasks) = opened(&place).await;
     let whole = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
-    let disable = Changing {
+    let disable = SubscriptionUpdate {
         id: whole.id,
         principal: None,
         unless_since: None,
-        change: Change::Disable(DisabledFor::Asked),
+        change: SubscriptionChange::Disable(DisabledFor::Asked),
         at: START,
     };
     ledger.change_subscription(disable).await.unwrap();
@@ -251,10 +253,10 @@ async fn what_outlives_an_operation_is_never_taken_to_be_about_a_later_one(place
 async fn a_test_event_that_is_held_is_replayed_and_one_that_is_over_is_not(place: Place) {
     let (ledger, tasks) = opened(&place).await;
     let whole = subscribed(&ledger, subscription(1, settings([Topic::Failed]))).await;
-    assert!(matches!(ledger.ping(whole.id, START).await.unwrap(), Redelivered::As(_)));
+    assert!(matches!(ledger.ping(whole.id, START).await.unwrap(), RedeliveryOutcome::As(_)));
     let change = |change| {
         let id = whole.id;
-        ledger.change_subscription(Changing {
+        ledger.change_subscription(SubscriptionUpdate {
             id,
             principal: None,
             unless_since: None,
@@ -262,13 +264,13 @@ async fn a_test_event_that_is_held_is_replayed_and_one_that_is_over_is_not(place
             at: START,
         })
     };
-    change(Change::Disable(DisabledFor::Asked)).await.unwrap();
+    change(SubscriptionChange::Disable(DisabledFor::Asked)).await.unwrap();
     assert_eq!(ledger.hold_deliveries(whole.receiver, 9, START).await.unwrap(), 1);
-    change(Change::Enable).await.unwrap();
+    change(SubscriptionChange::Enable).await.unwrap();
     let later = START + SECOND;
     let step = ReplayStep {
         receiver: whole.receiver,
-        select: Selected::Held,
+        select: DeliverySelection::Held,
         since: START,
         until: later,
         after: None,
@@ -279,7 +281,12 @@ async fn a_test_event_that_is_held_is_replayed_and_one_that_is_over_is_not(place
     let out = claimed(&ledger, later).await;
     assert_eq!(out.iter().map(|leased| leased.topic).collect::<Vec<_>>(), [Topic::Ping]);
     settled(&ledger, &out, SendResult::Taken, later).await;
-    let all = ReplayStep { select: Selected::All, until: START + HOUR, at: START + HOUR, ..step };
+    let all = ReplayStep {
+        select: DeliverySelection::All,
+        until: START + HOUR,
+        at: START + HOUR,
+        ..step
+    };
     assert_eq!(ledger.replay(all).await.unwrap().count, 0);
     close(ledger, tasks).await;
 }
@@ -287,20 +294,21 @@ async fn a_test_event_that_is_held_is_replayed_and_one_that_is_over_is_not(place
 async fn a_test_event_goes_to_one_subscription_and_can_be_delivered_once_more(place: Place) {
     let (ledger, tasks) = opened(&place).await;
     let whole = subscribed(&ledger, subscription(1, settings([Topic::Failed]))).await;
-    let Redelivered::As(ping) = ledger.ping(whole.id, START).await.unwrap() else {
+    let RedeliveryOutcome::As(ping) = ledger.ping(whole.id, START).await.unwrap() else {
         panic!("no test event")
     };
     let due = ledger.redeliver(whole.receiver, ping, START).await.unwrap();
-    assert_eq!(due, Redelivered::As(ping), "it goes out as it is");
+    assert_eq!(due, RedeliveryOutcome::As(ping), "it goes out as it is");
     let out = claimed(&ledger, START).await;
     let sent = ledger.redeliver(whole.receiver, ping, START).await.unwrap();
-    assert_eq!(sent, Redelivered::Pending);
+    assert_eq!(sent, RedeliveryOutcome::Pending);
     assert_eq!((out[0].topic, out[0].lease.delivery), (Topic::Ping, ping));
     settled(&ledger, &out, FAILED, START).await;
     let later = START + DAY;
     let out = claimed(&ledger, later).await;
     settled(&ledger, &out, SendResult::Taken, later).await;
-    let Redelivered::As(once_more) = ledger.redeliver(whole.receiver, ping, later).await.unwrap()
+    let RedeliveryOutcome::As(once_more) =
+        ledger.redeliver(whole.receiver, ping, later).await.unwrap()
     else {
         panic!("not delivered once more")
     };
@@ -308,7 +316,7 @@ async fn a_test_event_goes_to_one_subscription_and_can_be_delivered_once_more(pl
     assert_eq!((shown.cause, shown.message), (Cause::Replay, out[0].message.to_string()));
     assert_eq!(
         ledger.redeliver(whole.receiver, DeliveryKey(999), later).await.unwrap(),
-        Redelivered::Unknown
+        RedeliveryOutcome::Unknown
     );
     close(ledger, tasks).await;
 }
@@ -360,7 +368,7 @@ macro_rules! on {
             an_event_is_told_with_the_octets_that_were_written_with_it,
             only_those_are_told_who_want_to_know,
             every_kind_of_event_is_told_whatever_wrote_it,
-            what_the_courier_has_space_for_is_handed_out_in_the_commit_of_its_event,
+            a_delivery_with_a_free_slot_is_handed_out_in_the_commit_of_its_event,
             what_outlives_an_operation_is_never_taken_to_be_about_a_later_one,
             a_test_event_goes_to_one_subscription_and_can_be_delivered_once_more,
             a_test_event_that_is_held_is_replayed_and_one_that_is_over_is_not,

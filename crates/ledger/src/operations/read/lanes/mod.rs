@@ -1,4 +1,4 @@
-//! What lies in lanes, by their rows.
+//! The contents of lanes, by their rows.
 
 pub(crate) mod postgres;
 pub(crate) mod sqlite;

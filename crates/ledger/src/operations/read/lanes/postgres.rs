@@ -1,4 +1,4 @@
-//! What lies in lanes, on PostgreSQL.
+//! The contents of lanes, on PostgreSQL.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! What lies in lanes, on SQLite.
+//! The contents of lanes, on SQLite.
 
 use std::collections::HashMap;
 

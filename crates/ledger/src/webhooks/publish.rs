@@ -10,17 +10,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::heads::DeliveryLane;
-use super::index::Index;
-use super::packing::Packed;
+use super::compression::CompressedBody;
+use super::due_index::DeliveryLane;
+use super::model::{
+    Cause, DeliveryKey, DeliveryLease, Format, LeasedDelivery, Message, MessageRenderer,
+};
 use super::rows::{joined, known, message_place, receiver_columns, url_place};
 use super::sql::{
     IdSequence, OperationSnapshot, Params, PendingEvent, SqlReader, SqlTransaction, Table, one,
     table,
 };
-use super::subscribers::{Matching, Subscribers};
-use super::verbs::{Cause, DeliveryKey, DeliveryLease, Format, LeasedDelivery, Message, Scribe};
-use crate::commit::handoff::{Outbox, Space};
+use super::subscribers::{Recipients, Subscribers};
+use super::subscription_index::SubscriptionIndex;
+use crate::commit::handoff::{DeliverySlot, DeliverySlots};
 use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::rows::{ReadRow, maybe_text, number};
@@ -81,21 +83,21 @@ statements! {
 /// So many deliveries are made in the transaction of the event itself.
 pub(crate) const AT_ONCE: usize = 16;
 
-/// What came to be due, for those who send.
+/// The deliveries that became due: lanes and times.
 pub(crate) type NewlyDue = Vec<(DeliveryLane, Timestamp)>;
 
-/// What an announcement comes to once it is durable.
+/// The effects of an announcement once it is durable.
 #[derive(Default)]
 pub(crate) struct Announcement {
     pub(crate) newly: NewlyDue,
-    pub(crate) handed: Vec<Handed>,
+    pub(crate) handed: Vec<HandedOffDelivery>,
     /// Whether there are receivers that only a fan-out gives it to.
     pub(crate) fans: bool,
 }
 
 /// A delivery that was handed out as it was made, and who keeps space for it.
-pub(crate) struct Handed {
-    pub(crate) space: Box<dyn Space>,
+pub(crate) struct HandedOffDelivery {
+    pub(crate) slot: Box<dyn DeliverySlot>,
     pub(crate) delivery: LeasedDelivery,
 }
 
@@ -139,8 +141,8 @@ fn take_in(subscribers: &Subscribers, rows: &[impl ReadRow]) -> Result<(), Ledge
 /// Gives what happened in this transaction to those who are to be told.
 pub(crate) async fn announce<W: SqlTransaction + ?Sized>(
     writing: &mut W,
-    scribe: &dyn Scribe,
-    outbox: Option<&dyn Outbox>,
+    renderer: &dyn MessageRenderer,
+    delivery_slots: Option<&dyn DeliverySlots>,
 ) -> Result<Announcement, LedgerError> {
     let mut told = writing.told();
     if told.is_empty() || writing.is_alone() {
@@ -159,17 +161,17 @@ pub(crate) async fn announce<W: SqlTransaction + ?Sized>(
     // What happened first has the lower numbers, whatever wrote it first.
     told.sort_by_key(|told| (told.at, told.seq, told.sequence));
     operations.sort_unstable_by_key(|announced| announced.seq);
-    let mut letters = Vec::new();
+    let mut outgoing = Vec::new();
     for told in told {
         let found = operations.binary_search_by_key(&told.seq, |announced| announced.seq);
         let Some(about) = found.ok().and_then(|place| operations.get(place)) else { continue };
-        letters.extend(letter(&index, scribe, about, told));
+        outgoing.extend(outgoing_message(&index, renderer, about, told));
     }
-    if letters.is_empty() {
+    if outgoing.is_empty() {
         return Ok(Announcement::default());
     }
-    let fans = letters.iter().any(|letter| letter.fan.is_some());
-    let Made { newly, handed, .. } = write(writing, letters, outbox).await?;
+    let fans = outgoing.iter().any(|outgoing_message| outgoing_message.fan.is_some());
+    let InsertedDeliveries { newly, handed, .. } = write(writing, outgoing, delivery_slots).await?;
     Ok(Announcement { newly, handed, fans })
 }
 
@@ -197,22 +199,22 @@ async fn about<W: SqlTransaction + ?Sized>(
     Ok(known)
 }
 
-/// A message and whom it goes to.
-pub(super) struct Letter {
+/// A message with its receivers.
+pub(super) struct OutgoingMessage {
     pub(super) about: Option<(i64, u32)>,
     pub(super) topic: Topic,
     pub(super) at: Timestamp,
     pub(super) message: Message,
     pub(super) cause: Cause,
-    pub(super) matching: Matching,
-    /// Whom it goes to besides, and where.
+    pub(super) matching: Recipients,
+    /// The callback that it goes to besides: its receiver and URL.
     pub(super) callback: Option<(ReceiverKey, String)>,
     /// What the others are told by who also want it.
-    pub(super) fan: Option<Fan>,
+    pub(super) fan: Option<FanOut>,
 }
 
-/// What a fan-out has to know.
-pub(super) struct Fan {
+/// The parameters of a fan-out.
+pub(super) struct FanOut {
     pub(super) principal: Principal,
     pub(super) route: Option<String>,
     pub(super) tags: Vec<String>,
@@ -220,12 +222,12 @@ pub(super) struct Fan {
     pub(super) version: i64,
 }
 
-fn letter(
-    index: &Index,
-    scribe: &dyn Scribe,
+fn outgoing_message(
+    index: &SubscriptionIndex,
+    renderer: &dyn MessageRenderer,
     about: &OperationSnapshot,
     told: PendingEvent,
-) -> Option<Letter> {
+) -> Option<OutgoingMessage> {
     let PendingEvent { seq, sequence, topic, at } = told;
     let operation = &about.operation;
     // No receiver is told of the gateway's own jobs.
@@ -240,14 +242,14 @@ fn letter(
         return None;
     }
     let base = index.public_base.as_deref();
-    let message = scribe.about_operation(topic, operation, sequence, at, base);
-    let fan = matching.more_up_to.map(|_| Fan {
+    let message = renderer.about_operation(topic, operation, sequence, at, base);
+    let fan = matching.more_up_to.map(|_| FanOut {
         principal: operation.principal.clone(),
         route: Some(operation.route.clone()),
         tags: operation.tags.clone(),
         version: index.version,
     });
-    Some(Letter {
+    Some(OutgoingMessage {
         about: Some((seq, sequence)),
         topic,
         at,
@@ -262,50 +264,55 @@ fn letter(
 /// Writes messages down, and a delivery for each of those they go to at once.
 pub(super) async fn post<W: SqlTransaction + ?Sized>(
     writing: &mut W,
-    letters: Vec<Letter>,
+    outgoing: Vec<OutgoingMessage>,
 ) -> Result<NewlyDue, LedgerError> {
-    if letters.is_empty() {
+    if outgoing.is_empty() {
         return Ok(Vec::new());
     }
-    write(writing, letters, None).await.map(|made| made.newly)
+    write(writing, outgoing, None).await.map(|made| made.newly)
 }
 
 /// The same for one message to one receiver; says which delivery it became.
 pub(super) async fn post_one<W: SqlTransaction + ?Sized>(
     writing: &mut W,
-    letter: Letter,
+    outgoing_message: OutgoingMessage,
 ) -> Result<(NewlyDue, Option<DeliveryKey>), LedgerError> {
-    let Made { newly, numbers, .. } = write(writing, vec![letter], None).await?;
+    let InsertedDeliveries { newly, numbers, .. } =
+        write(writing, vec![outgoing_message], None).await?;
     Ok((newly, numbers.first().copied()))
 }
 
 async fn write<W: SqlTransaction + ?Sized>(
     writing: &mut W,
-    letters: Vec<Letter>,
-    outbox: Option<&dyn Outbox>,
-) -> Result<Made, LedgerError> {
-    let numbers = writing.numbers(IdSequence::Messages, letters.len()).await?;
-    let (mut messages, mut drafts, mut fan_outs) = (Vec::new(), Vec::new(), Vec::new());
-    for (letter, message) in letters.into_iter().zip(numbers) {
-        let sent = Arc::new(Sent::of(&letter));
-        let draft = |receiver, url, holds, format| Draft {
+    outgoing: Vec<OutgoingMessage>,
+    delivery_slots: Option<&dyn DeliverySlots>,
+) -> Result<InsertedDeliveries, LedgerError> {
+    let numbers = writing.numbers(IdSequence::Messages, outgoing.len()).await?;
+    let (mut messages, mut new_deliveries, mut fan_outs) = (Vec::new(), Vec::new(), Vec::new());
+    for (outgoing_message, message) in outgoing.into_iter().zip(numbers) {
+        let sent = Arc::new(MessageContent::of(&outgoing_message));
+        let new_delivery = |receiver, url, holds, format| NewDelivery {
             sent: Some(Arc::clone(&sent)),
             message,
             receiver,
             url,
             holds,
             format,
-            cause: letter.cause,
-            at: letter.at,
+            cause: outgoing_message.cause,
+            at: outgoing_message.at,
         };
-        let first = letter.matching.first.iter();
-        drafts.extend(first.map(|one| draft(one.receiver, None, one.holds, one.format)));
-        if let Some((receiver, url)) = letter.callback {
-            drafts.push(draft(receiver, Some(url), false, Format::Standard));
+        let first = outgoing_message.matching.first.iter();
+        new_deliveries
+            .extend(first.map(|one| new_delivery(one.receiver, None, one.holds, one.format)));
+        if let Some((receiver, url)) = outgoing_message.callback {
+            new_deliveries.push(new_delivery(receiver, Some(url), false, Format::Standard));
         }
-        if let (Some(fan), Some(last)) = (letter.fan, letter.matching.more_up_to) {
-            let behind = letter.matching.first.last().map_or(0, |one| one.receiver.0);
-            let topics: cloakroom_domain::webhooks::Topics = [letter.topic].into_iter().collect();
+        if let (Some(fan), Some(last)) =
+            (outgoing_message.fan, outgoing_message.matching.more_up_to)
+        {
+            let behind = outgoing_message.matching.first.last().map_or(0, |one| one.receiver.0);
+            let topics: cloakroom_domain::webhooks::Topics =
+                [outgoing_message.topic].into_iter().collect();
             fan_outs.push(
                 Params::number(message)
                     .octets(fan.principal.as_bytes().to_vec())
@@ -314,40 +321,40 @@ async fn write<W: SqlTransaction + ?Sized>(
                     .text(joined(&fan.tags))
                     .and(behind)
                     .and(last.0)
-                    .at(letter.at)
+                    .at(outgoing_message.at)
                     .and(fan.version),
             );
         }
-        let (seq, sequence) = letter.about.unzip();
-        let body = Packed::of(&letter.message.body);
+        let (seq, sequence) = outgoing_message.about.unzip();
+        let body = CompressedBody::of(&outgoing_message.message.body);
         let octets = writing.sealer().octets(message_place(message), body.octets)?;
         messages.push(
             Params::number(message)
                 .and(seq)
                 .and(sequence.map(i64::from))
-                .text(letter.message.name)
-                .text(letter.topic.as_str().to_owned())
-                .at(letter.at)
+                .text(outgoing_message.message.name)
+                .text(outgoing_message.topic.as_str().to_owned())
+                .at(outgoing_message.at)
                 .and(body.how)
                 .octets(octets),
         );
     }
     writing.put(&MESSAGES, messages).await?;
     writing.put(&FAN_OUTS, fan_outs).await?;
-    make(writing, drafts, outbox).await
+    make(writing, new_deliveries, delivery_slots).await
 }
 
-/// What is sent.
-pub(super) struct Sent {
+/// The body.
+pub(super) struct MessageContent {
     name: Arc<str>,
     topic: Topic,
     at: Timestamp,
     body: Bytes,
 }
 
-impl Sent {
-    fn of(letter: &Letter) -> Self {
-        let Letter { topic, at, message, .. } = letter;
+impl MessageContent {
+    fn of(outgoing_message: &OutgoingMessage) -> Self {
+        let OutgoingMessage { topic, at, message, .. } = outgoing_message;
         Self {
             name: message.name.as_str().into(),
             topic: *topic,
@@ -358,9 +365,9 @@ impl Sent {
 }
 
 /// A delivery that is to be made.
-pub(super) struct Draft {
+pub(super) struct NewDelivery {
     /// What is sent, where that is at hand.
-    pub(super) sent: Option<Arc<Sent>>,
+    pub(super) sent: Option<Arc<MessageContent>>,
     pub(super) message: i64,
     pub(super) receiver: ReceiverKey,
     pub(super) url: Option<String>,
@@ -372,41 +379,41 @@ pub(super) struct Draft {
     pub(super) at: Timestamp,
 }
 
-/// What making deliveries came to.
+/// The deliveries that were inserted.
 #[derive(Default)]
-pub(super) struct Made {
+pub(super) struct InsertedDeliveries {
     pub(super) newly: NewlyDue,
-    /// Their numbers, in the order of the drafts.
+    /// Their numbers, in the order of the new_deliveries.
     pub(super) numbers: Vec<DeliveryKey>,
-    pub(super) handed: Vec<Handed>,
+    pub(super) handed: Vec<HandedOffDelivery>,
 }
 
 /// The rows of deliveries that are made.
 #[derive(Default)]
-struct Rows {
+struct NewDeliveryRows {
     all: Vec<Params>,
     due: Vec<Params>,
     sending: Vec<Params>,
     held: Vec<Params>,
 }
 
-/// Makes deliveries of messages that are written. What the outbox has space for is handed
+/// Makes deliveries of messages that are written. What the delivery_slots has space for is handed
 /// out at once.
 pub(super) async fn make<W: SqlTransaction + ?Sized>(
     writing: &mut W,
-    drafts: Vec<Draft>,
-    outbox: Option<&dyn Outbox>,
-) -> Result<Made, LedgerError> {
-    if drafts.is_empty() {
-        return Ok(Made::default());
+    new_deliveries: Vec<NewDelivery>,
+    delivery_slots: Option<&dyn DeliverySlots>,
+) -> Result<InsertedDeliveries, LedgerError> {
+    if new_deliveries.is_empty() {
+        return Ok(InsertedDeliveries::default());
     }
-    let numbers = writing.numbers(IdSequence::Deliveries, drafts.len()).await?;
-    let (mut rows, mut made) = (Rows::default(), Made::default());
+    let numbers = writing.numbers(IdSequence::Deliveries, new_deliveries.len()).await?;
+    let (mut rows, mut made) = (NewDeliveryRows::default(), InsertedDeliveries::default());
     let (index, node, sealer) = (writing.subscribers().index(), writing.node(), writing.sealer());
-    for (draft, delivery) in drafts.into_iter().zip(numbers) {
-        let Draft { message, receiver, holds, format, cause, at, .. } = draft;
+    for (new_delivery, delivery) in new_deliveries.into_iter().zip(numbers) {
+        let NewDelivery { message, receiver, holds, format, cause, at, .. } = new_delivery;
         made.numbers.push(DeliveryKey(delivery));
-        let url = draft.url.as_deref().map(|url| sealer.text(url_place(delivery), url));
+        let url = new_delivery.url.as_deref().map(|url| sealer.text(url_place(delivery), url));
         let url = url.transpose()?;
         rows.all.push(
             Params::number(delivery)
@@ -421,7 +428,9 @@ pub(super) async fn make<W: SqlTransaction + ?Sized>(
         let row = Params::number(delivery).and(receiver.0);
         if holds {
             rows.held.push(row.at(at).and(0));
-        } else if let Some(handed) = outbox.and_then(|to| hand(to, &index, draft, delivery)) {
+        } else if let Some(handed) =
+            delivery_slots.and_then(|to| hand(to, &index, new_delivery, delivery))
+        {
             rows.sending.push(row.and(node).at(at).and(1).and(0).and(FIRST_TOKEN));
             made.handed.push(handed);
         } else {
@@ -440,12 +449,17 @@ pub(super) async fn make<W: SqlTransaction + ?Sized>(
 const FIRST_TOKEN: i64 = 1;
 
 /// Hands a delivery out, if there is space for it and what is needed is at hand.
-fn hand(outbox: &dyn Outbox, index: &Index, draft: Draft, delivery: i64) -> Option<Handed> {
-    let Draft { sent, receiver, url, format, at, .. } = draft;
+fn hand(
+    delivery_slots: &dyn DeliverySlots,
+    index: &SubscriptionIndex,
+    new_delivery: NewDelivery,
+    delivery: i64,
+) -> Option<HandedOffDelivery> {
+    let NewDelivery { sent, receiver, url, format, at, .. } = new_delivery;
     let (sent, known) = (sent?, index.known(receiver)?);
-    let mut space = outbox.reserve(receiver)?;
+    let mut slot = delivery_slots.reserve(receiver)?;
     let lease = DeliveryLease { delivery: DeliveryKey(delivery), token: FIRST_TOKEN };
-    space.expect(lease);
+    slot.expect(lease);
     let delivery = LeasedDelivery {
         lease,
         receiver,
@@ -460,5 +474,5 @@ fn hand(outbox: &dyn Outbox, index: &Index, draft: Draft, delivery: i64) -> Opti
         refusals: 0,
         deadline_at: at + DEADLINE,
     };
-    Some(Handed { space, delivery })
+    Some(HandedOffDelivery { slot, delivery })
 }

@@ -1,5 +1,5 @@
-//! When the next delivery to each receiver is due, in memory, so that nothing is polled
-//! that this node has put there itself.
+//! The due times of deliveries, in memory: the next one of each lane. So this node does not poll for
+//! deliveries that it made itself.
 //!
 //! Its invariant: it may name a time that is too early, and never one that is too late for
 //! what this node has committed.
@@ -13,7 +13,7 @@ use cloakroom_domain::webhooks::ReceiverKey;
 /// Deliveries to one receiver that were tried before, or that were not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeliveryLane {
-    /// To whom.
+    /// The receiver.
     pub receiver: ReceiverKey,
     /// Whether they were tried before.
     pub again: bool,
@@ -21,7 +21,7 @@ pub struct DeliveryLane {
 
 /// When the next of each lane is due.
 #[derive(Debug, Default)]
-pub(crate) struct Heads(Mutex<DueTimes>);
+pub(crate) struct DueIndex(Mutex<DueTimes>);
 
 #[derive(Debug, Default)]
 struct DueTimes {
@@ -29,7 +29,7 @@ struct DueTimes {
     order: BTreeSet<(Timestamp, DeliveryLane)>,
 }
 
-impl Heads {
+impl DueIndex {
     fn known(&self) -> MutexGuard<'_, DueTimes> {
         // Each change leaves it whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn the_earliest_counts_until_somebody_asks() {
-        let heads = Heads::default();
+        let heads = DueIndex::default();
         heads.added(lane(1), at(50));
         heads.added(lane(1), at(20));
         heads.added(lane(1), at(70));

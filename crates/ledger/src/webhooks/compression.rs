@@ -1,5 +1,5 @@
-//! How the body of a message lies in the ledger: in a fraction of its room, and the same octets
-//! whenever it comes out.
+//! The compression of stored message bodies: a body takes a fraction of its room, and comes out octet
+//! for octet.
 //!
 //! Owns what the number beside a body means. Its invariant: what was ever packed can be unpacked,
 //! so what a number stands for never changes; another way of packing gets a number of its own.
@@ -18,19 +18,19 @@ use crate::rows::damaged;
 const WITH_WORDS: i64 = 1;
 /// What stands in nearly every message, and is not written down with each. It is part of the
 /// format: with one letter changed, what lies in ledgers comes out wrong.
-const WORDS: &[u8] = include_bytes!("packing/words.txt");
+const WORDS: &[u8] = include_bytes!("compression/words.txt");
 /// What is longer lies as it is, so that no row can claim the memory of more.
 const LONGEST: usize = 16 << 20;
 const LENGTH: usize = size_of::<u32>();
 
 /// A body as it is stored.
-pub(super) struct Packed {
+pub(super) struct CompressedBody {
     /// How, where it is packed.
     pub(super) how: Option<i64>,
     pub(super) octets: Vec<u8>,
 }
 
-impl Packed {
+impl CompressedBody {
     /// Packs a body, unless that makes it no smaller.
     pub(super) fn of(body: &[u8]) -> Self {
         smaller(body).map_or_else(
@@ -80,5 +80,5 @@ fn with_words(stored: &[u8]) -> Option<Bytes> {
 }
 
 #[cfg(test)]
-#[path = "packing_tests.rs"]
+#[path = "compression_tests.rs"]
 mod tests;

@@ -1,4 +1,4 @@
-//! Giving a message to more receivers than fit into the transaction of its event.
+//! The fan-out: delivers a message to more receivers than fit into the transaction of its event.
 //!
 //! Its invariant: a subscription is told, or not, by what it wanted when the event happened,
 //! and what comes to one that stood disabled then is held, as for those that were told at once.
@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::announce::{Draft, NewlyDue, make};
+use super::model::Cause;
+use super::publish::{NewDelivery, NewlyDue, make};
 use super::rows::{filter, format, receiver_key, split, standing};
 use super::sql::{Params, Sql, SqlTransaction, locking, one, run};
-use super::subscribers::Standing;
-use super::verbs::Cause;
+use super::subscribers::ReceiverStanding;
 use crate::commit::transaction::{Transaction, on_either};
 use crate::commit::verb::{Grouping, Surroundings, Verb};
 use crate::db::statements::statements;
@@ -115,7 +115,7 @@ async fn fan_out<W: SqlTransaction + ?Sized>(
         .and(number::<i64>(&row, "last")?)
         .and(AT_A_TIME);
     let rows = writing.rows(RECEIVERS.into(), given).await?;
-    let mut drafts = Vec::new();
+    let mut new_deliveries = Vec::new();
     let mut behind = None;
     for row in &rows {
         let receiver = receiver_key(row)?;
@@ -124,10 +124,19 @@ async fn fan_out<W: SqlTransaction + ?Sized>(
         let filter = filter(row)?;
         if topics.iter().any(|topic| filter.takes(topic, &route, &tags)) {
             let (url, cause, format) = (None, Cause::Event, format(row)?);
-            drafts.push(Draft { sent: None, message, receiver, url, holds, format, cause, at });
+            new_deliveries.push(NewDelivery {
+                sent: None,
+                message,
+                receiver,
+                url,
+                holds,
+                format,
+                cause,
+                at,
+            });
         }
     }
-    let newly = make(writing, drafts, None).await?.newly;
+    let newly = make(writing, new_deliveries, None).await?.newly;
     match behind.filter(|_| rows.len() as i64 == AT_A_TIME) {
         Some(ReceiverKey(behind)) => {
             run(writing, FURTHER, Params::number(behind).and(message)).await?;
@@ -141,10 +150,10 @@ async fn fan_out<W: SqlTransaction + ?Sized>(
 /// None where nothing comes to it.
 fn holds(row: &impl ReadRow) -> Result<Option<bool>, LedgerError> {
     let now = standing(row)?;
-    if now == Standing::Deleted || text(row, "kind")? != "subscription" {
+    if now == ReceiverStanding::Deleted || text(row, "kind")? != "subscription" {
         return Ok(None);
     }
-    Ok(Some(now == Standing::Holds || text(row, "state_then")? != "active"))
+    Ok(Some(now == ReceiverStanding::Holds || text(row, "state_then")? != "active"))
 }
 
 /// Writes down how a subscription stands that is about to be changed.

@@ -10,13 +10,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, BuildHasherDefault, Hash};
 use std::sync::Arc;
 
-use super::subscribers::{Filter, KnownReceiver, Match, Matching, Standing};
+use super::subscribers::{Filter, KnownReceiver, ReceiverStanding, Recipient, Recipients};
 use cloakroom_domain::Principal;
 use cloakroom_domain::webhooks::{ReceiverKey, Topic};
 
-/// What was remembered at one moment.
+/// The receivers that were remembered at one moment.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Index {
+pub(crate) struct SubscriptionIndex {
     pub(crate) version: i64,
     pub(crate) public_base: Option<String>,
     /// How many subscriptions want each.
@@ -26,10 +26,10 @@ pub(crate) struct Index {
     /// How many receivers there are whose deliveries are held.
     pub(super) holding: usize,
     known: Shards<ReceiverKey, Arc<KnownReceiver>>,
-    by_principal: Shards<Principal, Arc<Wishes>>,
+    by_principal: Shards<Principal, Arc<PrincipalTopics>>,
 }
 
-impl Index {
+impl SubscriptionIndex {
     /// Takes in how a receiver stands now.
     pub(super) fn put(&mut self, known: KnownReceiver) {
         let receiver = known.receiver;
@@ -47,10 +47,10 @@ impl Index {
             }
         }
         let calls_back = |known: &KnownReceiver| usize::from(known.filter.is_none());
-        let holds = |known: &KnownReceiver| usize::from(known.standing == Standing::Holds);
+        let holds = |known: &KnownReceiver| usize::from(known.standing == ReceiverStanding::Holds);
         self.callbacks -= former.as_deref().map_or(0, calls_back);
         self.holding -= former.as_deref().map_or(0, holds);
-        if known.standing == Standing::Deleted {
+        if known.standing == ReceiverStanding::Deleted {
             self.known.remove(&receiver);
         } else {
             self.callbacks += calls_back(&known);
@@ -66,7 +66,7 @@ impl Index {
         }
     }
 
-    fn change(&mut self, principal: &Principal, how: impl FnOnce(&mut Wishes)) {
+    fn change(&mut self, principal: &Principal, how: impl FnOnce(&mut PrincipalTopics)) {
         let mut wishes = self.by_principal.remove(principal).unwrap_or_default();
         how(Arc::make_mut(&mut wishes));
         if !wishes.is_empty() {
@@ -78,7 +78,7 @@ impl Index {
         self.wanted.get(&topic).is_some_and(|count| *count > 0)
     }
 
-    /// Whether anybody may be told of such; callbacks are known only by their operations.
+    /// Whether a receiver may want such events; callbacks are known only by their operations.
     pub(crate) fn wants(&self, topic: Topic) -> bool {
         self.wanted(topic) || self.has_callbacks()
     }
@@ -88,14 +88,14 @@ impl Index {
         self.wanted(Topic::Accepted) || self.wanted(Topic::Started)
     }
 
-    /// Whether anybody may want to know how operations end.
+    /// Whether a receiver may want the ends of operations.
     pub(crate) fn wants_ends(&self) -> bool {
         [Topic::Succeeded, Topic::Failed, Topic::Canceled]
             .into_iter()
             .any(|topic| self.wants(topic))
     }
 
-    /// Whether anybody has ever asked for callbacks.
+    /// Whether any receiver of callbacks is known.
     pub(crate) const fn has_callbacks(&self) -> bool {
         self.callbacks > 0
     }
@@ -122,8 +122,8 @@ impl Index {
         topic: Topic,
         route: &str,
         tags: &[String],
-    ) -> Matching {
-        let mut matching = Matching::default();
+    ) -> Recipients {
+        let mut matching = Recipients::default();
         let Some(wishes) = self.by_principal.get(principal) else { return matching };
         let told = wishes.told(topic, route);
         let known = told.merged().filter_map(|receiver| self.known(receiver));
@@ -135,7 +135,7 @@ impl Index {
                 matching.more_up_to = told.last();
                 break;
             }
-            matching.first.push(Match::of(known));
+            matching.first.push(Recipient::of(known));
         }
         matching
     }
@@ -143,16 +143,16 @@ impl Index {
 
 /// The subscriptions of a principal, by what they want to know.
 #[derive(Clone, Debug, Default)]
-struct Wishes(HashMap<Topic, Of>);
+struct PrincipalTopics(HashMap<Topic, TopicReceivers>);
 
 /// Those of one topic.
 #[derive(Clone, Debug, Default)]
-struct Of {
-    everywhere: Arc<Set>,
-    by_route: HashMap<Arc<str>, Arc<Set>>,
+struct TopicReceivers {
+    everywhere: Arc<ReceiverSet>,
+    by_route: HashMap<Arc<str>, Arc<ReceiverSet>>,
 }
 
-impl Wishes {
+impl PrincipalTopics {
     fn add(&mut self, receiver: ReceiverKey, filter: &Filter) {
         for topic in filter.topics.iter() {
             let of = self.0.entry(topic).or_default();
@@ -190,19 +190,19 @@ impl Wishes {
     }
 
     /// Those to look at when something happened on a route.
-    fn told(&self, topic: Topic, route: &str) -> Asked<'_> {
+    fn told(&self, topic: Topic, route: &str) -> MergedReceivers<'_> {
         let of = self.0.get(&topic);
         let of_route = of.and_then(|of| of.by_route.get(route));
-        Asked([of.map(|of| &*of.everywhere), of_route.map(|set| &**set)])
+        MergedReceivers([of.map(|of| &*of.everywhere), of_route.map(|set| &**set)])
     }
 }
 
 /// Those of a topic that name no route, and those that name this one; none are both.
-struct Asked<'a>([Option<&'a Set>; 2]);
+struct MergedReceivers<'a>([Option<&'a ReceiverSet>; 2]);
 
-impl Asked<'_> {
+impl MergedReceivers<'_> {
     fn merged(&self) -> impl Iterator<Item = ReceiverKey> {
-        let [one, other] = self.0.map(|set| set.into_iter().flat_map(Set::iter).peekable());
+        let [one, other] = self.0.map(|set| set.into_iter().flat_map(ReceiverSet::iter).peekable());
         let (mut one, mut other) = (one, other);
         std::iter::from_fn(move || match (one.peek(), other.peek()) {
             (Some(first), Some(second)) if second < first => other.next(),
@@ -212,16 +212,16 @@ impl Asked<'_> {
     }
 
     fn last(&self) -> Option<ReceiverKey> {
-        self.0.iter().filter_map(|set| set.and_then(Set::last)).max()
+        self.0.iter().filter_map(|set| set.and_then(ReceiverSet::last)).max()
     }
 }
 
 /// Receivers in their order: a bit for each, in blocks of so many, so that copying thousands is
 /// copying little.
 #[derive(Clone, Debug, Default)]
-struct Set(BTreeMap<i64, u64>);
+struct ReceiverSet(BTreeMap<i64, u64>);
 
-impl Set {
+impl ReceiverSet {
     const BLOCK: i64 = u64::BITS as i64;
 
     const fn place(ReceiverKey(receiver): ReceiverKey) -> (i64, u64) {
@@ -293,5 +293,5 @@ impl<K: Hash + Eq + Clone, V: Clone> Shards<K, V> {
 }
 
 #[cfg(test)]
-#[path = "index_tests.rs"]
+#[path = "subscription_index_tests.rs"]
 mod tests;

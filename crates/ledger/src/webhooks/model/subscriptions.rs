@@ -50,7 +50,7 @@ impl FromStr for SubscriptionId {
     }
 }
 
-/// How a message is signed.
+/// The kind of a signing key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyKind {
     /// HMAC-SHA256 with a shared secret.
@@ -82,7 +82,7 @@ impl KeyKind {
 pub struct SubscriptionSettings {
     /// Where messages go.
     pub url: String,
-    /// What it is told of.
+    /// The topics that it gets.
     pub topics: Topics,
     /// Only of these routes; of every one where there is none.
     pub routes: Vec<String>,
@@ -90,9 +90,9 @@ pub struct SubscriptionSettings {
     pub tags: Vec<String>,
     /// The subscriber's fields, sealed.
     pub headers: Option<Bytes>,
-    /// What it is for.
+    /// A description for people.
     pub description: Option<String>,
-    /// How messages are wrapped.
+    /// The format of messages.
     pub format: Format,
 }
 
@@ -101,14 +101,14 @@ pub struct SubscriptionSettings {
 pub struct NewSubscription {
     /// Its id.
     pub id: SubscriptionId,
-    /// Whose it is.
+    /// Its principal.
     pub principal: Principal,
     /// What was set.
     pub settings: SubscriptionSettings,
     /// Whether the receiver at its URL has to agree before anything is sent there. It is
     /// unverified until then.
     pub asks: bool,
-    /// What its messages are signed with.
+    /// The first key that signs its messages.
     pub key: NewKey,
     /// How many a principal may have.
     pub most: u32,
@@ -121,22 +121,22 @@ pub struct NewSubscription {
 /// A key that is to be kept.
 #[derive(Clone, Debug)]
 pub struct NewKey {
-    /// What it signs with.
+    /// Its kind.
     pub kind: KeyKind,
     /// The secret, sealed.
     pub sealed: Bytes,
 }
 
-/// What became of a wish to subscribe.
+/// The outcome of a request to subscribe.
 #[derive(Clone, Debug)]
-pub enum Subscribed {
+pub enum SubscribeOutcome {
     /// It is durably written.
     New(Box<Subscription>),
     /// The principal has as many as it may.
     TooMany,
 }
 
-/// Whether a subscription is told of what happens.
+/// Whether a subscription gets events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubscriptionState {
     /// It is.
@@ -193,15 +193,15 @@ impl DisabledFor {
 /// A subscription as it stands, without its keys.
 #[derive(Clone, Debug)]
 pub struct Subscription {
-    /// Whom its deliveries go to.
+    /// The receiver of its deliveries.
     pub receiver: ReceiverKey,
     /// Its id.
     pub id: SubscriptionId,
-    /// Whose it is.
+    /// Its principal.
     pub principal: Principal,
     /// What was set.
     pub settings: SubscriptionSettings,
-    /// Whether it is told of what happens.
+    /// Whether it gets events.
     pub state: SubscriptionState,
     /// Whether the receiver at its URL has to agree before anything is sent there.
     pub asks: bool,
@@ -234,7 +234,7 @@ pub struct SubscriptionListing {
 
 /// A change of a subscription.
 #[derive(Clone, Debug)]
-pub enum Change {
+pub enum SubscriptionChange {
     /// Other settings.
     Settings(Box<SubscriptionSettings>),
     /// Other settings, with a URL whose receiver has agreed to this.
@@ -251,7 +251,7 @@ pub enum Change {
 
 /// A change of one subscription.
 #[derive(Clone, Debug)]
-pub struct Changing {
+pub struct SubscriptionUpdate {
     /// Which.
     pub id: SubscriptionId,
     /// Only if it is this principal's.
@@ -260,14 +260,14 @@ pub struct Changing {
     /// ([`Subscription::edited`]).
     pub unless_since: Option<i64>,
     /// How.
-    pub change: Change,
+    pub change: SubscriptionChange,
     /// Now.
     pub at: Timestamp,
 }
 
-/// What became of a wish to change a subscription.
+/// The outcome of a change of a subscription.
 #[derive(Clone, Debug)]
-pub enum Changed {
+pub enum UpdateOutcome {
     /// It is now like that; of one that was deleted, as it was last.
     Done(Box<Subscription>),
     /// Another request has changed it meanwhile.
@@ -276,7 +276,7 @@ pub enum Changed {
     Unknown,
 }
 
-/// Whose a key is.
+/// The owner of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum KeyOwner {
     /// A subscription's.
@@ -287,10 +287,10 @@ pub enum KeyOwner {
 
 /// A key that messages are signed with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SigningKey {
+pub struct StoredKey {
     /// Its number.
     pub number: i64,
-    /// What it signs with.
+    /// Its kind.
     pub kind: KeyKind,
     /// The secret, sealed.
     pub sealed: Bytes,
@@ -304,17 +304,17 @@ pub struct SigningKey {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishedKey {
     /// The key.
-    pub key: SigningKey,
-    /// Whose it is.
+    pub key: StoredKey,
+    /// Its principal.
     pub principal: Principal,
     /// The subscription whose messages it signs; none for callbacks.
     pub subscription: Option<SubscriptionId>,
 }
 
-/// A wish for other keys.
+/// A rotation of keys.
 #[derive(Clone, Debug)]
-pub struct Rotation {
-    /// Whose.
+pub struct KeyRotation {
+    /// The owner.
     pub owner: KeyOwner,
     /// The new ones.
     pub keys: Vec<NewKey>,
@@ -328,40 +328,40 @@ pub struct Rotation {
     pub at: Timestamp,
 }
 
-/// What became of a wish for other keys.
+/// The outcome of a rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rotated {
+pub enum RotationOutcome {
     /// They sign from now on.
     Done,
     /// More would sign than may: some have to retire before, and nothing has changed.
     TooMany,
 }
 
-/// Whom a courier sends to: what does not change with each delivery.
+/// A receiver as senders see it: the part that does not change with each delivery.
 #[derive(Clone, Debug)]
 pub struct Receiver {
     /// Its number.
     pub key: ReceiverKey,
     /// The subscription's id; none of callbacks.
     pub subscription: Option<SubscriptionId>,
-    /// Whose it is.
+    /// Its principal.
     pub principal: Principal,
     /// Where messages go; of callbacks, the origin.
     pub url: String,
     /// The subscriber's fields, sealed.
     pub headers: Option<Bytes>,
-    /// Whether it is told of what happens.
+    /// Whether it gets events.
     pub active: bool,
     /// Rises with each change of it, its keys included.
     pub changed: i64,
     /// What signs, the newest first.
-    pub keys: Vec<SigningKey>,
+    pub keys: Vec<StoredKey>,
 }
 
 /// Callbacks of a principal to an origin, whose receiver may have to be made.
 #[derive(Clone, Debug)]
 pub struct NewCallbacks {
-    /// Whose.
+    /// The owner.
     pub principal: Principal,
     /// Scheme, host and port.
     pub origin: String,
@@ -377,10 +377,10 @@ pub struct NewCallbacks {
 /// back at.
 #[derive(Clone, Debug)]
 pub struct FirstCallback {
-    /// Whom it counts as.
+    /// The receiver that it counts as.
     pub callbacks: NewCallbacks,
     /// The URL.
     pub url: String,
-    /// What it is told of.
+    /// The topics that it gets.
     pub topics: Topics,
 }

@@ -1,5 +1,5 @@
-//! Delivering once more what had come to an end, or was held; at once what would be tried again
-//! later; and putting away what is old.
+//! Replays of deliveries that are over, held or wait for their next attempt; and the deletion of old
+//! ones.
 //!
 //! A replay makes a new delivery of the same message: same name, same octets, in the same form. One
 //! that waits for its next attempt stays the same delivery and has it now. Its invariant: of each
@@ -8,17 +8,17 @@
 
 use async_trait::async_trait;
 
-use super::announce::{Draft, NewlyDue, make};
-use super::fanning::forget;
-use super::heads::DeliveryLane;
+use super::due_index::DeliveryLane;
+use super::fan_out::forget;
+use super::model::{
+    Cause, DeliveryEnd, DeliveryKey, DeliverySelection, Format, PrunedDeliveries,
+    RedeliveryOutcome, ReplayStep, ReplayStepOutcome,
+};
+use super::publish::{NewDelivery, NewlyDue, make};
 use super::rows::{delivery_url, format, joined_state};
-use super::sending::{ENDED, end};
+use super::settle::{ENDED, end};
 use super::sql::{Params, SqlTransaction, one, run};
 use super::subscriptions::next_version;
-use super::verbs::{
-    Cause, DeliveryEnd, DeliveryKey, Format, PrunedDeliveries, Redelivered, ReplayStep, Replayed,
-    Selected,
-};
 use crate::commit::transaction::{Transaction, on_either};
 use crate::commit::verb::{Grouping, Surroundings, Verb};
 use crate::db::statements::statements;
@@ -154,14 +154,14 @@ impl Candidate {
         })
     }
 
-    fn is(&self, select: Selected, now: Timestamp) -> bool {
+    fn is(&self, select: DeliverySelection, now: Timestamp) -> bool {
         let failed = matches!(self.end, Some(DeliveryEnd::Exhausted | DeliveryEnd::Gone));
         match select {
-            Selected::Pending => self.waits(now),
-            Selected::Held => self.held.is_some(),
-            Selected::Failed => failed,
-            Selected::Delivered => self.end == Some(DeliveryEnd::Delivered),
-            Selected::All => self.waits(now) || self.held.is_some() || self.end.is_some(),
+            DeliverySelection::Pending => self.waits(now),
+            DeliverySelection::Held => self.held.is_some(),
+            DeliverySelection::Failed => failed,
+            DeliverySelection::Delivered => self.end == Some(DeliveryEnd::Delivered),
+            DeliverySelection::All => self.waits(now) || self.held.is_some() || self.end.is_some(),
         }
     }
 
@@ -183,7 +183,7 @@ pub(crate) struct Replay {
 
 #[async_trait]
 impl Verb for Replay {
-    type Output = Replayed;
+    type Output = ReplayStepOutcome;
 
     fn grouping(&self, _is_shared: bool) -> Grouping {
         Grouping::First
@@ -204,7 +204,7 @@ impl Verb for Replay {
 async fn replay<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     step: &ReplayStep,
-) -> Result<(Replayed, NewlyDue), LedgerError> {
+) -> Result<(ReplayStepOutcome, NewlyDue), LedgerError> {
     let behind = step.after.map_or(0, |after| after.0);
     let given = Params::number(step.receiver.0).and(behind).at(step.since).at(step.until);
     let rows = writing.rows(CANDIDATES.into(), given.and(step.limit as i64)).await?;
@@ -216,7 +216,7 @@ async fn replay<W: SqlTransaction + ?Sized>(
     let chosen = candidates.into_iter().filter(is_meant);
     let (newly, going) = again(writing, step.receiver, chosen.collect(), step.at).await?;
     let after = last.filter(|_| full);
-    Ok((Replayed { count: going.len() as u64, after }, newly))
+    Ok((ReplayStepOutcome { count: going.len() as u64, after }, newly))
 }
 
 /// Delivers once more a delivery that is over or held.
@@ -228,7 +228,7 @@ pub(crate) struct Redeliver {
 
 #[async_trait]
 impl Verb for Redeliver {
-    type Output = Redelivered;
+    type Output = RedeliveryOutcome;
 
     fn grouping(&self, _is_shared: bool) -> Grouping {
         Grouping::First
@@ -250,18 +250,21 @@ async fn redeliver<W: SqlTransaction + ?Sized>(
     receiver: ReceiverKey,
     delivery: DeliveryKey,
     at: Timestamp,
-) -> Result<(Redelivered, NewlyDue), LedgerError> {
+) -> Result<(RedeliveryOutcome, NewlyDue), LedgerError> {
     let row = one(writing, ONE, Params::number(receiver.0).and(delivery.0)).await?;
-    let Some(row) = row else { return Ok((Redelivered::Unknown, Vec::new())) };
+    let Some(row) = row else { return Ok((RedeliveryOutcome::Unknown, Vec::new())) };
     let candidate = Candidate::of(&row, writing.sealer())?;
     if candidate.due_at.is_some() && !candidate.waits(at) {
-        return Ok((Redelivered::As(delivery), Vec::new()));
+        return Ok((RedeliveryOutcome::As(delivery), Vec::new()));
     }
-    if !candidate.is(Selected::All, at) {
-        return Ok((Redelivered::Pending, Vec::new()));
+    if !candidate.is(DeliverySelection::All, at) {
+        return Ok((RedeliveryOutcome::Pending, Vec::new()));
     }
     let (newly, going) = again(writing, receiver, vec![candidate], at).await?;
-    Ok((going.first().map_or(Redelivered::Pending, |going| Redelivered::As(*going)), newly))
+    Ok((
+        going.first().map_or(RedeliveryOutcome::Pending, |going| RedeliveryOutcome::As(*going)),
+        newly,
+    ))
 }
 
 /// Makes a new delivery of each of these; one that was held is held no more, and one that waits for
@@ -272,7 +275,7 @@ async fn again<W: SqlTransaction + ?Sized>(
     candidates: Vec<Candidate>,
     at: Timestamp,
 ) -> Result<(NewlyDue, Vec<DeliveryKey>), LedgerError> {
-    let mut drafts = Vec::with_capacity(candidates.len());
+    let mut new_deliveries = Vec::with_capacity(candidates.len());
     let (mut ended, mut hastened, mut newly) = (Vec::new(), Vec::new(), Vec::new());
     for candidate in candidates {
         if candidate.due_at.is_some() {
@@ -295,10 +298,19 @@ async fn again<W: SqlTransaction + ?Sized>(
         }
         let Candidate { message, url, format, .. } = candidate;
         let (holds, cause) = (false, Cause::Replay);
-        drafts.push(Draft { sent: None, message, receiver, url, holds, format, cause, at });
+        new_deliveries.push(NewDelivery {
+            sent: None,
+            message,
+            receiver,
+            url,
+            holds,
+            format,
+            cause,
+            at,
+        });
     }
     writing.put(&ENDED, ended).await?;
-    let made = make(writing, drafts, None).await?;
+    let made = make(writing, new_deliveries, None).await?;
     newly.extend(made.newly);
     Ok((newly, [hastened, made.numbers].concat()))
 }

@@ -1,17 +1,17 @@
-//! Reading receivers, keys and deliveries.
+//! The reads of receivers, keys and deliveries.
 
-use super::heads::DeliveryLane;
+use super::due_index::DeliveryLane;
+use super::model::{
+    AttemptRecord, DeliveriesOf, Delivery, DeliveryCounts, DeliveryEnd, DeliveryKey, DeliveryLease,
+    DeliveryListing, DeliveryPage, DeliverySelection, DeliveryState, KeyOwner, PublishedKey,
+    Receiver, StoredKey, Subscription, SubscriptionId, SubscriptionListing,
+};
 use super::rows::{
     attempt, deliveries, delivery, published_key, receiver, receiver_columns, signing_key,
     subscription,
 };
 use super::sql::{Params, Sql, SqlReader};
 use super::subscriptions::keys_statement;
-use super::verbs::{
-    AttemptRecord, DeliveriesOf, Delivery, DeliveryCounts, DeliveryEnd, DeliveryKey, DeliveryLease,
-    DeliveryListing, DeliveryPage, DeliveryState, KeyOwner, PublishedKey, Receiver, Selected,
-    SigningKey, Subscription, SubscriptionId, SubscriptionListing,
-};
 use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::listed::{Listed, readable};
@@ -177,7 +177,7 @@ pub(super) async fn list<A: SqlReader + ?Sized>(
     Listed::of(&rows, listing.limit, place, subscription)
 }
 
-pub(super) async fn keys<A: SqlReader + ?Sized>(asking: &A, owner: &KeyOwner) -> Batch<SigningKey> {
+pub(super) async fn keys<A: SqlReader + ?Sized>(asking: &A, owner: &KeyOwner) -> Batch<StoredKey> {
     let (sql, given) = keys_statement(owner);
     asking.ask(sql.into(), given).await?.iter().map(signing_key).collect()
 }
@@ -240,17 +240,19 @@ pub(super) async fn deliveries<A: SqlReader + ?Sized>(
     Ok(DeliveryPage { deliveries: found, next: last.filter(|_| full), unread })
 }
 
-fn stands(delivery: &Delivery, select: Selected) -> bool {
+fn stands(delivery: &Delivery, select: DeliverySelection) -> bool {
     match delivery.state {
         DeliveryState::Due { .. } | DeliveryState::Sending { .. } => {
-            matches!(select, Selected::Pending | Selected::All)
+            matches!(select, DeliverySelection::Pending | DeliverySelection::All)
         }
-        DeliveryState::Held { .. } => matches!(select, Selected::Held | Selected::All),
+        DeliveryState::Held { .. } => {
+            matches!(select, DeliverySelection::Held | DeliverySelection::All)
+        }
         DeliveryState::Ended { how, .. } => match select {
-            Selected::All => true,
-            Selected::Delivered => how == DeliveryEnd::Delivered,
-            Selected::Failed => matches!(how, DeliveryEnd::Exhausted | DeliveryEnd::Gone),
-            Selected::Pending | Selected::Held => false,
+            DeliverySelection::All => true,
+            DeliverySelection::Delivered => how == DeliveryEnd::Delivered,
+            DeliverySelection::Failed => matches!(how, DeliveryEnd::Exhausted | DeliveryEnd::Gone),
+            DeliverySelection::Pending | DeliverySelection::Held => false,
         },
     }
 }

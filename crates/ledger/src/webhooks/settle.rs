@@ -8,18 +8,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::announce::{DUE, HELD, NewlyDue, refresh};
-use super::heads::DeliveryLane;
-use super::index::Index;
+use super::due_index::DeliveryLane;
+use super::model::{
+    AttemptRecord, AttemptSettlement, DeliveryEnd, DeliveryKey, DeliveryLease, DeliverySettled,
+    DeliverySettlement, DisabledFor, MessageRenderer, Subscription,
+};
+use super::publish::{DUE, HELD, NewlyDue, refresh};
 use super::rows::{receiver_columns, subscription, topic};
 use super::sql::{Params, ReclaimedDelivery, Sql, SqlTransaction, Table, locking, one, run, table};
-use super::subscribers::Standing;
+use super::subscribers::ReceiverStanding;
+use super::subscription_index::SubscriptionIndex;
 use super::subscriptions::{disable, next_version, tell};
-use super::unread::{Fate, UnreadDelivery};
-use super::verbs::{
-    AttemptRecord, AttemptSettlement, DeliveryEnd, DeliveryKey, DeliveryLease, DeliverySettled,
-    DeliverySettlement, DisabledFor, Scribe, Subscription,
-};
+use super::unreadable::{UnreadableDelivery, UnreadableFate};
 use crate::commit::transaction::{Transaction, on_either};
 use crate::commit::verb::{Grouping, Surroundings, Verb};
 use crate::db::statements::statements;
@@ -191,36 +191,36 @@ impl Verb for SettleDeliveries {
         transaction: &mut Transaction,
         around: &mut Surroundings<'_>,
     ) -> Result<Self::Output, LedgerError> {
-        let (output, newly) = on_either!(transaction, writing => settle(&mut **writing, &self.batch, around.scribe).await)?;
+        let (output, newly) = on_either!(transaction, writing => settle(&mut **writing, &self.batch, around.renderer).await)?;
         around.effects.due.extend(newly);
         Ok(output)
     }
 }
 
-/// What the settlements of a batch come to, by table.
+/// The rows that the settlements of a batch write, by table.
 #[derive(Default)]
-struct Ends {
+struct DeliveryRows {
     due: Vec<Params>,
     ended: Vec<Params>,
     attempts: Vec<Params>,
     newly: NewlyDue,
-    receivers: BTreeMap<ReceiverKey, Seen>,
+    receivers: BTreeMap<ReceiverKey, ReceiverReport>,
 }
 
-/// How a receiver did not take something.
+/// The way in which a receiver failed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Failure {
+enum ReceiverFailure {
     Fails,
     /// It wants no more.
     Gone,
 }
 
-/// What the attempts of a batch tell of a receiver.
+/// The attempts of a batch to one receiver, summed up.
 #[derive(Default)]
-struct Seen {
+struct ReceiverReport {
     took: bool,
     /// The worst that it did not take anything with.
-    failed: Option<Failure>,
+    failed: Option<ReceiverFailure>,
     /// Whether any of it was about an operation. Deliveries about webhooks themselves make no
     /// further events.
     speaks: bool,
@@ -231,14 +231,14 @@ struct Seen {
 async fn settle<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     batch: &[DeliverySettlement],
-    scribe: Option<&dyn Scribe>,
+    renderer: Option<&dyn MessageRenderer>,
 ) -> Result<(Vec<DeliverySettled>, NewlyDue), LedgerError> {
     refresh(writing).await?;
     let index = writing.subscribers().index();
     let leases: Vec<_> = batch.iter().map(|settlement| settlement.lease()).collect();
     let taken = writing.take_sending(&leases).await?;
     let taken: HashMap<_, _> = taken.into_iter().map(|taken| (taken.lease, taken)).collect();
-    let mut ends = Ends::default();
+    let mut ends = DeliveryRows::default();
     let settled = batch.iter().map(|settlement| match taken.get(&settlement.lease()) {
         Some(taken) => {
             ends.add(settlement, taken);
@@ -247,7 +247,7 @@ async fn settle<W: SqlTransaction + ?Sized>(
         None => DeliverySettled::Stale,
     });
     let settled = settled.collect();
-    let Ends { due, ended, attempts, mut newly, receivers } = ends;
+    let DeliveryRows { due, ended, attempts, mut newly, receivers } = ends;
     writing.put(&DUE, due).await?;
     writing.put(&ENDED, ended).await?;
     writing.put(&ATTEMPTS, attempts).await?;
@@ -259,14 +259,14 @@ async fn settle<W: SqlTransaction + ?Sized>(
     if let (Some(at), false) = (at, marked.is_empty()) {
         let version = next_version(writing).await?;
         for (receiver, seen) in marked {
-            let mark = Mark { receiver, version, at };
-            newly.extend(mark.write(writing, &seen, &index, scribe).await?);
+            let mark = ReceiverUpdate { receiver, version, at };
+            newly.extend(mark.write(writing, &seen, &index, renderer).await?);
         }
     }
     Ok((settled, newly))
 }
 
-impl Ends {
+impl DeliveryRows {
     fn add(&mut self, settlement: &DeliverySettlement, taken: &ReclaimedDelivery) {
         let attempt = match settlement {
             DeliverySettlement::Attempted(attempt) => attempt,
@@ -278,7 +278,7 @@ impl Ends {
         match attempt.decision {
             DeliveryDecision::Again { due_at, refusals } => {
                 self.attempts.push(attempt_row(delivery, record));
-                seen.fails(Failure::Fails);
+                seen.fails(ReceiverFailure::Fails);
                 self.again(taken, due_at, taken.attempts, i64::from(refusals));
             }
             DeliveryDecision::Over(ended) => {
@@ -308,13 +308,13 @@ impl Ends {
     }
 }
 
-impl Seen {
+impl ReceiverReport {
     fn over(&mut self, ended: ScheduleEnd, attempt: &AttemptSettlement) {
         match ended {
             ScheduleEnd::Delivered => self.took = true,
-            ScheduleEnd::Gone => self.fails(Failure::Gone),
+            ScheduleEnd::Gone => self.fails(ReceiverFailure::Gone),
             ScheduleEnd::Exhausted => {
-                self.fails(Failure::Fails);
+                self.fails(ReceiverFailure::Fails);
                 if attempt.topic.is_of_operation() {
                     self.given_up.push(attempt.message.to_string());
                 }
@@ -322,23 +322,28 @@ impl Seen {
         }
     }
 
-    fn fails(&mut self, how: Failure) {
+    fn fails(&mut self, how: ReceiverFailure) {
         self.failed = self.failed.max(Some(how));
     }
 
     fn is_gone(&self) -> bool {
-        self.failed == Some(Failure::Gone)
+        self.failed == Some(ReceiverFailure::Gone)
     }
 
     /// Whether anything has to be written down about the receiver.
-    fn matters(&self, receiver: ReceiverKey, index: &Index, at: Option<Timestamp>) -> bool {
+    fn matters(
+        &self,
+        receiver: ReceiverKey,
+        index: &SubscriptionIndex,
+        at: Option<Timestamp>,
+    ) -> bool {
         let Some(known) = index.known(receiver) else { return false };
         let ends = self.is_gone() || !self.given_up.is_empty();
         let hopeless = self.is_hopeless(known.failing_since, at);
         let complained = known.complained && self.speaks;
         let recovers = self.took && (known.failing_since.is_some() || complained);
         let begins = self.failed.is_some() && !self.took && known.failing_since.is_none();
-        ends || recovers || begins || (hopeless && known.standing == Standing::Active)
+        ends || recovers || begins || (hopeless && known.standing == ReceiverStanding::Active)
     }
 
     fn is_hopeless(&self, failing_since: Option<Timestamp>, at: Option<Timestamp>) -> bool {
@@ -347,23 +352,23 @@ impl Seen {
     }
 }
 
-/// Something is to be written down about a receiver.
-struct Mark {
+/// An update of a receiver's row.
+struct ReceiverUpdate {
     receiver: ReceiverKey,
     version: i64,
     at: Timestamp,
 }
 
-impl Mark {
+impl ReceiverUpdate {
     async fn write<W: SqlTransaction + ?Sized>(
         &self,
         writing: &mut W,
-        seen: &Seen,
-        index: &Index,
-        scribe: Option<&dyn Scribe>,
+        seen: &ReceiverReport,
+        index: &SubscriptionIndex,
+        renderer: Option<&dyn MessageRenderer>,
     ) -> Result<NewlyDue, LedgerError> {
         let mut newly = Vec::new();
-        let scribe = scribe.filter(|_| seen.speaks);
+        let renderer = renderer.filter(|_| seen.speaks);
         let known = index.known(self.receiver);
         for message in &seen.given_up {
             let given = Params::number(self.version).and(self.receiver.0);
@@ -371,13 +376,13 @@ impl Mark {
                 let about = subscription(&row)?;
                 let delivery = Some(message.as_str());
                 newly.extend(
-                    tell(writing, Topic::Exhausted, &about, delivery, self.at, scribe).await?,
+                    tell(writing, Topic::Exhausted, &about, delivery, self.at, renderer).await?,
                 );
             }
         }
         let is_subscription = known.is_some_and(|known| known.filter.is_some());
         if seen.is_gone() && is_subscription {
-            newly.extend(self.disable(writing, DisabledFor::Gone, scribe).await?);
+            newly.extend(self.disable(writing, DisabledFor::Gone, renderer).await?);
             return Ok(newly);
         }
         if seen.took {
@@ -390,7 +395,9 @@ impl Mark {
             let complained = known.is_some_and(|known| known.complained);
             if let (Some(row), true, true) = (row, complained, is_subscription) {
                 let about = subscription(&row)?;
-                newly.extend(tell(writing, Topic::Recovered, &about, None, self.at, scribe).await?);
+                newly.extend(
+                    tell(writing, Topic::Recovered, &about, None, self.at, renderer).await?,
+                );
             }
             return Ok(newly);
         }
@@ -398,7 +405,7 @@ impl Mark {
         run(writing, FAILS, given).await?;
         let since = known.and_then(|known| known.failing_since);
         if seen.is_hopeless(since, Some(self.at)) && is_subscription {
-            newly.extend(self.disable(writing, DisabledFor::Failing, scribe).await?);
+            newly.extend(self.disable(writing, DisabledFor::Failing, renderer).await?);
         }
         Ok(newly)
     }
@@ -407,12 +414,12 @@ impl Mark {
         &self,
         writing: &mut W,
         why: DisabledFor,
-        scribe: Option<&dyn Scribe>,
+        renderer: Option<&dyn MessageRenderer>,
     ) -> Result<NewlyDue, LedgerError> {
         let row = one(writing, FOUND, Params::number(self.receiver.0)).await?;
         let Some(was) = row.as_ref().map(subscription).transpose()? else { return Ok(Vec::new()) };
         let was: Subscription = was;
-        disable(writing, was, why, self.version, self.at, scribe).await.map(|(_, newly)| newly)
+        disable(writing, was, why, self.version, self.at, renderer).await.map(|(_, newly)| newly)
     }
 }
 
@@ -500,7 +507,7 @@ async fn reclaim<W: SqlTransaction + ?Sized>(
         Ok::<_, LedgerError>(DeliveryLease { delivery, token: number(row, "token")? })
     };
     let leases = rows.iter().map(lease).collect::<Result<Vec<_>, _>>()?;
-    let mut ends = Ends::default();
+    let mut ends = DeliveryRows::default();
     for taken in writing.take_sending(&leases).await? {
         ends.again(&taken, now, taken.attempts, taken.refusals.saturating_add(1));
     }
@@ -510,13 +517,13 @@ async fn reclaim<W: SqlTransaction + ?Sized>(
 
 /// Ends deliveries that were handed out and are damaged, and makes due again what another node may be
 /// able to read.
-pub(crate) struct SettleUnread {
-    pub(crate) unread: Arc<[UnreadDelivery]>,
+pub(crate) struct SettleUnreadable {
+    pub(crate) unread: Arc<[UnreadableDelivery]>,
     pub(crate) now: Timestamp,
 }
 
 #[async_trait]
-impl Verb for SettleUnread {
+impl Verb for SettleUnreadable {
     type Output = ();
 
     fn grouping(&self, _is_shared: bool) -> Grouping {
@@ -528,24 +535,24 @@ impl Verb for SettleUnread {
         transaction: &mut Transaction,
         around: &mut Surroundings<'_>,
     ) -> Result<Self::Output, LedgerError> {
-        let newly = on_either!(transaction, writing => settle_unread(&mut **writing, &self.unread, self.now).await)?;
+        let newly = on_either!(transaction, writing => settle_unreadable(&mut **writing, &self.unread, self.now).await)?;
         around.effects.due.extend(newly);
         Ok(())
     }
 }
 
-async fn settle_unread<W: SqlTransaction + ?Sized>(
+async fn settle_unreadable<W: SqlTransaction + ?Sized>(
     writing: &mut W,
-    unread: &[UnreadDelivery],
+    unread: &[UnreadableDelivery],
     now: Timestamp,
 ) -> Result<NewlyDue, LedgerError> {
     let leases: Vec<_> = unread.iter().map(|unread| unread.lease).collect();
-    let mut ends = Ends::default();
+    let mut ends = DeliveryRows::default();
     for taken in writing.take_sending(&leases).await? {
         let fate = unread.iter().find(|unread| unread.lease == taken.lease).map(|it| it.fate);
         match fate {
-            Some(Fate::Left { due_at }) => ends.back(&taken, due_at),
-            Some(Fate::Damaged) | None => {
+            Some(UnreadableFate::Left { due_at }) => ends.back(&taken, due_at),
+            Some(UnreadableFate::Damaged) | None => {
                 // Nothing that is shown counts further.
                 let attempts = taken.attempts.saturating_sub(1).min(u32::MAX.into());
                 let delivery = taken.lease.delivery;
@@ -631,7 +638,7 @@ impl Verb for ExpireDeliveries {
         transaction: &mut Transaction,
         around: &mut Surroundings<'_>,
     ) -> Result<Self::Output, LedgerError> {
-        let (output, newly) = on_either!(transaction, writing => expire(&mut **writing, self.lane, self.limit, self.now, around.scribe).await)?;
+        let (output, newly) = on_either!(transaction, writing => expire(&mut **writing, self.lane, self.limit, self.now, around.renderer).await)?;
         around.effects.due.extend(newly);
         Ok(output)
     }
@@ -642,14 +649,15 @@ async fn expire<W: SqlTransaction + ?Sized>(
     lane: DeliveryLane,
     limit: usize,
     now: Timestamp,
-    scribe: Option<&dyn Scribe>,
+    renderer: Option<&dyn MessageRenderer>,
 ) -> Result<(Vec<String>, NewlyDue), LedgerError> {
     refresh(writing).await?;
     let index = writing.subscribers().index();
     let given = Params::number(lane.receiver.0).and(i64::from(lane.again)).at(now).at(now);
     let rows = writing.rows(LATE.into(), given.and(limit as i64)).await?;
     let (mut ended, mut messages) = (Vec::new(), Vec::new());
-    let mut seen = Seen { failed: Some(Failure::Fails), ..Seen::default() };
+    let mut seen =
+        ReceiverReport { failed: Some(ReceiverFailure::Fails), ..ReceiverReport::default() };
     for row in &rows {
         let delivery = DeliveryKey(number(row, "delivery")?);
         ended.push(end(delivery, DeliveryEnd::Exhausted, now, number(row, "attempts")?));
@@ -666,8 +674,8 @@ async fn expire<W: SqlTransaction + ?Sized>(
     let mut newly = Vec::new();
     if seen.matters(lane.receiver, &index, Some(now)) && !messages.is_empty() {
         let version = next_version(writing).await?;
-        let mark = Mark { receiver: lane.receiver, version, at: now };
-        newly = mark.write(writing, &seen, &index, scribe).await?;
+        let mark = ReceiverUpdate { receiver: lane.receiver, version, at: now };
+        newly = mark.write(writing, &seen, &index, renderer).await?;
     }
     Ok((messages, newly))
 }

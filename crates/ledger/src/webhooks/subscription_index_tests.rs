@@ -22,7 +22,7 @@ fn filter(topics: &[Topic], routes: &[&str], tags: &[&str]) -> Filter {
     Filter { topics: topics.iter().copied().collect(), routes: texts(routes), tags: texts(tags) }
 }
 
-fn known(receiver: i64, standing: Standing, filter: Option<Filter>) -> KnownReceiver {
+fn known(receiver: i64, standing: ReceiverStanding, filter: Option<Filter>) -> KnownReceiver {
     KnownReceiver {
         receiver: ReceiverKey(receiver),
         changed: 1,
@@ -36,22 +36,22 @@ fn known(receiver: i64, standing: Standing, filter: Option<Filter>) -> KnownRece
     }
 }
 
-fn index(all: impl IntoIterator<Item = KnownReceiver>) -> Index {
-    let mut index = Index::default();
+fn index(all: impl IntoIterator<Item = KnownReceiver>) -> SubscriptionIndex {
+    let mut index = SubscriptionIndex::default();
     all.into_iter().for_each(|known| index.put(known));
     index
 }
 
-fn receivers(matching: &Matching) -> Vec<i64> {
+fn receivers(matching: &Recipients) -> Vec<i64> {
     matching.first.iter().map(|found| found.receiver.0).collect()
 }
 
 #[test]
 fn the_first_are_told_at_once_and_the_others_up_to_the_last_that_may_want_it() {
     let wants = |receiver, routes: &[&str], tags: &[&str]| {
-        known(receiver, Standing::Active, Some(filter(&[Topic::Failed], routes, tags)))
+        known(receiver, ReceiverStanding::Active, Some(filter(&[Topic::Failed], routes, tags)))
     };
-    let elsewhere = known(99, Standing::Active, Some(filter(&[Topic::Started], &[], &[])));
+    let elsewhere = known(99, ReceiverStanding::Active, Some(filter(&[Topic::Started], &[], &[])));
     let index = index([
         wants(9, &[], &["a:2"]),
         wants(5, &["refunds", "orders"], &[]),
@@ -78,10 +78,10 @@ fn only_those_are_looked_at_that_want_the_topic_and_take_the_route() {
             0 => (Topic::Started, "orders"),
             _ => (Topic::Failed, "refunds"),
         };
-        known(receiver * 2, Standing::Active, Some(filter(&[topic], &[route], &[])))
+        known(receiver * 2, ReceiverStanding::Active, Some(filter(&[topic], &[route], &[])))
     };
     let mut index = index((0..9_000).map(one));
-    index.put(known(7_000, Standing::Active, Some(filter(&[Topic::Failed], &[], &[]))));
+    index.put(known(7_000, ReceiverStanding::Active, Some(filter(&[Topic::Failed], &[], &[]))));
     let ann = index.by_principal.get(&Principal::named("ann")).unwrap();
     assert_eq!(
         ann.told(Topic::Failed, "orders").merged().collect::<Vec<_>>(),
@@ -93,12 +93,12 @@ fn only_those_are_looked_at_that_want_the_topic_and_take_the_route() {
 #[test]
 fn what_has_not_changed_is_shared_with_what_somebody_looks_at() {
     let one = |receiver: i64, topic| {
-        known(receiver * 2, Standing::Active, Some(filter(&[topic], &[], &[])))
+        known(receiver * 2, ReceiverStanding::Active, Some(filter(&[topic], &[], &[])))
     };
     let mut index = index((0..10_000).map(|receiver| one(receiver, Topic::Failed)));
     let seen = index.clone();
     index.put(one(77, Topic::Started));
-    let told = |index: &Index, topic| {
+    let told = |index: &SubscriptionIndex, topic| {
         let ann = Principal::named("ann");
         index.matching(&ann, 20_000, topic, "orders", &[]).first.len()
     };
@@ -128,8 +128,11 @@ fn changes() -> impl Strategy<Value = Vec<KnownReceiver>> {
         subsequence(&TAGS[..], 0..=2),
     )
         .prop_map(|(topics, routes, tags)| filter(&topics, &routes, &tags));
-    let standing =
-        prop_oneof![Just(Standing::Active), Just(Standing::Holds), Just(Standing::Deleted)];
+    let standing = prop_oneof![
+        Just(ReceiverStanding::Active),
+        Just(ReceiverStanding::Holds),
+        Just(ReceiverStanding::Deleted)
+    ];
     let one = (0..24_i64, standing, filter).prop_map(|(receiver, standing, filter)| {
         // A few are those of callbacks.
         known(apart(receiver), standing, (receiver % 8 != 7).then_some(filter))
@@ -138,25 +141,26 @@ fn changes() -> impl Strategy<Value = Vec<KnownReceiver>> {
 }
 
 /// The same by walking all of them.
-struct Walked(BTreeMap<ReceiverKey, KnownReceiver>);
+struct LinearSearch(BTreeMap<ReceiverKey, KnownReceiver>);
 
-impl Walked {
+impl LinearSearch {
     fn of(changes: &[KnownReceiver]) -> Self {
         let mut all = BTreeMap::new();
         for known in changes {
             all.insert(known.receiver, known.clone());
         }
-        all.retain(|_, known| known.standing != Standing::Deleted);
+        all.retain(|_, known| known.standing != ReceiverStanding::Deleted);
         Self(all)
     }
 
-    fn matching(&self, principal: &Principal, most: usize, event: &Event<'_>) -> Matching {
+    fn matching(&self, principal: &Principal, most: usize, event: &Event<'_>) -> Recipients {
         let filters = || {
             let own = self.0.values().filter(|known| known.principal == *principal);
             own.filter_map(|known| Some((known, known.filter.as_ref()?)))
         };
         let takes = |filter: &Filter| filter.takes(event.topic, event.route, &event.tags);
-        let told = filters().filter(|(_, filter)| takes(filter)).map(|(known, _)| Match::of(known));
+        let told =
+            filters().filter(|(_, filter)| takes(filter)).map(|(known, _)| Recipient::of(known));
         let mut first: Vec<_> = told.collect();
         let untagged = |filter: &Filter| {
             let filter = Filter { tags: Vec::new(), ..filter.clone() };
@@ -165,7 +169,7 @@ impl Walked {
         let mut last = filters().filter(|(_, filter)| untagged(filter)).map(|it| it.0.receiver);
         let more_up_to = (first.len() > most).then(|| last.next_back()).flatten();
         first.truncate(most);
-        Matching { first, more_up_to }
+        Recipients { first, more_up_to }
     }
 }
 
@@ -175,7 +179,7 @@ struct Event<'a> {
     tags: Vec<String>,
 }
 
-fn agree(index: &Index, walked: &Walked) -> Result<(), TestCaseError> {
+fn agree(index: &SubscriptionIndex, walked: &LinearSearch) -> Result<(), TestCaseError> {
     for topic in TOPICS {
         let wanted = walked.0.values().filter_map(|known| known.filter.as_ref());
         let wanted = wanted.fold(Topics::default(), |all, filter| all.and(filter.topics));
@@ -203,11 +207,11 @@ proptest! {
         let mut index = index(before.iter().cloned());
         let seen = index.clone();
         after.iter().cloned().for_each(|known| index.put(known));
-        agree(&seen, &Walked::of(&before))?;
-        agree(&index, &Walked::of(&[before, after].concat()))?;
+        agree(&seen, &LinearSearch::of(&before))?;
+        agree(&index, &LinearSearch::of(&[before, after].concat()))?;
         // Nothing is left of those that are gone.
         for receiver in 0..24 {
-            index.put(known(apart(receiver), Standing::Deleted, Some(Filter::default())));
+            index.put(known(apart(receiver), ReceiverStanding::Deleted, Some(Filter::default())));
         }
         prop_assert!(index.by_principal.0.iter().all(|shard| shard.is_empty()));
     }

@@ -14,9 +14,9 @@ use cloakroom_domain::Timestamp;
 use cloakroom_domain::sealer::Sealer;
 use cloakroom_domain::webhooks::ReceiverKey;
 
-/// What becomes of a delivery that cannot be read.
+/// The fate of a delivery that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum UnreadableFate {
     /// No node can read it.
     Damaged,
     /// Another node may be able to read it.
@@ -25,9 +25,9 @@ pub(crate) enum Fate {
 
 /// A delivery that was handed out and cannot be read.
 #[derive(Clone, Debug)]
-pub(crate) struct UnreadDelivery {
+pub(crate) struct UnreadableDelivery {
     pub(super) lease: DeliveryLease,
-    pub(super) fate: Fate,
+    pub(super) fate: UnreadableFate,
     receiver: ReceiverKey,
     why: String,
     attempts: i64,
@@ -37,7 +37,7 @@ pub(crate) struct UnreadDelivery {
 /// A delivery on its way out.
 pub(crate) enum HandedDelivery {
     Whole(Box<LeasedDelivery>),
-    Unread(Box<UnreadDelivery>),
+    Unread(Box<UnreadableDelivery>),
 }
 
 impl HandedDelivery {
@@ -50,9 +50,9 @@ impl HandedDelivery {
     ) -> Result<Self, LedgerError> {
         let (fate, why) = match leased_delivery(row, receiver, sealer) {
             Ok(leased) => return Ok(Self::Whole(Box::new(leased))),
-            Err(LedgerError::Damaged(why)) => (Fate::Damaged, why),
+            Err(LedgerError::Damaged(why)) => (UnreadableFate::Damaged, why),
             Err(LedgerError::Sealed(why) | LedgerError::Later(why)) => {
-                (Fate::Left { due_at: again_at(Some(row), now) }, why)
+                (UnreadableFate::Left { due_at: again_at(Some(row), now) }, why)
             }
             Err(error) => return Err(error),
         };
@@ -62,7 +62,7 @@ impl HandedDelivery {
             delivery: DeliveryKey(number(row, "delivery")?),
             token: next_token(row).unwrap_or(1),
         };
-        Ok(Self::Unread(Box::new(UnreadDelivery {
+        Ok(Self::Unread(Box::new(UnreadableDelivery {
             lease,
             fate,
             receiver,
@@ -105,10 +105,10 @@ impl HandedDelivery {
 }
 
 /// Tells of what could not be read, once its fate is durable.
-pub(super) fn tell(shared: &Shared, unread: &[UnreadDelivery]) {
-    for UnreadDelivery { lease, fate, receiver, why, .. } in unread {
+pub(super) fn tell(shared: &Shared, unread: &[UnreadableDelivery]) {
+    for UnreadableDelivery { lease, fate, receiver, why, .. } in unread {
         let (delivery, receiver) = (lease.delivery.0, receiver.0);
-        if *fate == Fate::Damaged {
+        if *fate == UnreadableFate::Damaged {
             count("dropped");
             tracing::error!(
                 delivery,

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use super::announce::refresh;
+use super::publish::refresh;
 use super::sql::{Params, SqlReader, SqlTransaction};
 use super::subscriptions::{CALLBACKS, USED, callback_receiver};
 use crate::error::LedgerError;

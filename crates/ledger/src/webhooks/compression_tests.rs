@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// A message as receivers get it.
-const MESSAGE: &str = include_str!("packing/message.json");
+const MESSAGE: &str = include_str!("compression/message.json");
 
 /// The beginning of it, as it lay in a ledger.
 const PACKED: &str = concat!(
@@ -12,13 +12,13 @@ const PACKED: &str = concat!(
 );
 
 fn round(body: &[u8]) -> Bytes {
-    let Packed { how, octets } = Packed::of(body);
+    let CompressedBody { how, octets } = CompressedBody::of(body);
     unpacked(how, &octets).unwrap()
 }
 
 #[test]
 fn a_message_takes_a_third_of_its_room_and_comes_out_as_it_was() {
-    let packed = Packed::of(MESSAGE.as_bytes());
+    let packed = CompressedBody::of(MESSAGE.as_bytes());
     assert_eq!(packed.how, Some(WITH_WORDS));
     assert!(packed.octets.len() * 3 <= MESSAGE.len(), "{}", packed.octets.len());
     assert_eq!(round(MESSAGE.as_bytes()), MESSAGE);
@@ -44,7 +44,7 @@ fn octet(hex: &[u8]) -> u8 {
 
 #[test]
 fn what_gets_no_smaller_lies_as_it_is() {
-    let packed = Packed::of(b"\x01\x02\x03");
+    let packed = CompressedBody::of(b"\x01\x02\x03");
     assert_eq!((packed.how, &*packed.octets), (None, &b"\x01\x02\x03"[..]));
     assert_eq!(round(b""), "");
 }
@@ -52,13 +52,13 @@ fn what_gets_no_smaller_lies_as_it_is() {
 #[test]
 fn what_is_longer_than_any_message_lies_as_it_is() {
     let body = vec![b'a'; LONGEST + 1];
-    assert_eq!(Packed::of(&body).how, None);
-    assert_eq!(Packed::of(&body[1..]).how, Some(WITH_WORDS));
+    assert_eq!(CompressedBody::of(&body).how, None);
+    assert_eq!(CompressedBody::of(&body[1..]).how, Some(WITH_WORDS));
 }
 
 #[test]
 fn what_is_damaged_is_told_and_takes_no_memory() {
-    let Packed { how, octets } = Packed::of(MESSAGE.as_bytes());
+    let CompressedBody { how, octets } = CompressedBody::of(MESSAGE.as_bytes());
     let mut endless = octets.clone();
     endless[..LENGTH].copy_from_slice(&u32::MAX.to_le_bytes());
     let mut longer = octets.clone();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::super::unread::UnreadDelivery;
+use super::super::unreadable::UnreadableDelivery;
 use super::Format;
 use cloakroom_domain::webhooks::{DeliveryDecision, ReceiverKey, ScheduleEnd, Topic};
 use cloakroom_domain::{OperationId, Timestamp};
@@ -33,7 +33,7 @@ impl FromStr for DeliveryKey {
 /// Which deliveries to one receiver are wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct DeliveryWant {
-    /// To whom.
+    /// The receiver.
     pub receiver: ReceiverKey,
     /// Those that were tried before, or those that were not.
     pub again: bool,
@@ -41,7 +41,7 @@ pub struct DeliveryWant {
     pub limit: usize,
 }
 
-/// What a claim brought for one want.
+/// The claimed deliveries of one want.
 #[derive(Debug)]
 pub struct ClaimedDeliveries {
     /// What was wanted.
@@ -51,7 +51,7 @@ pub struct ClaimedDeliveries {
     /// When the next one is due, if any is left.
     pub next_due: Option<Timestamp>,
     /// What cannot be read; nothing of it is left here once a claim has returned.
-    pub(crate) unread: Vec<UnreadDelivery>,
+    pub(crate) unread: Vec<UnreadableDelivery>,
 }
 
 /// The right to settle one delivery: it is void once the delivery was handed out again.
@@ -67,19 +67,19 @@ pub struct DeliveryLease {
 pub struct LeasedDelivery {
     /// The right to settle it.
     pub lease: DeliveryLease,
-    /// To whom.
+    /// The receiver.
     pub receiver: ReceiverKey,
     /// How that one stood then ([`Receiver::changed`]).
     pub receiver_changed: i64,
-    /// Where to, of a callback.
+    /// The URL of a callback.
     pub url: Option<String>,
     /// `webhook-id`: always the same for the same event.
     pub message: Arc<str>,
-    /// What happened.
+    /// The topic of its event.
     pub topic: Topic,
-    /// When that was.
+    /// The time of its event.
     pub at: Timestamp,
-    /// What is sent.
+    /// The body.
     pub body: Bytes,
     /// How it is wrapped: always alike, as was wished when the delivery was made.
     pub format: Format,
@@ -148,7 +148,7 @@ impl DeliverySettlement {
     }
 }
 
-/// What a settlement came to.
+/// The outcome of a settlement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliverySettled {
     /// It is durably written.
@@ -174,7 +174,7 @@ pub struct AttemptRecord {
     pub next_at: Option<Timestamp>,
 }
 
-/// Where a delivery stands.
+/// The state of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryState {
     /// Another attempt is due then.
@@ -201,7 +201,7 @@ pub enum DeliveryState {
     },
 }
 
-/// How a delivery came to its end.
+/// The end of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryEnd {
     /// The receiver has it.
@@ -237,7 +237,7 @@ impl DeliveryEnd {
     }
 }
 
-/// Why there is a delivery.
+/// The cause of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// Something happened.
@@ -269,27 +269,27 @@ impl Cause {
 pub struct Delivery {
     /// Its number.
     pub key: DeliveryKey,
-    /// Where it goes, of a callback.
+    /// The URL of a callback.
     pub url: Option<String>,
     /// `webhook-id`.
     pub message: String,
-    /// What happened.
+    /// The topic of its event.
     pub topic: Topic,
     /// The operation that it is about, as long as that is known.
     pub operation: Option<OperationId>,
-    /// Why there is one.
+    /// Its cause.
     pub cause: Cause,
     /// When it was made.
     pub created_at: Timestamp,
-    /// Where it stands.
+    /// Its state.
     pub state: DeliveryState,
     /// Attempts begun.
     pub attempts: u32,
-    /// What became of them, the first first.
+    /// The log of them, oldest first.
     pub log: Vec<AttemptRecord>,
 }
 
-/// Whose deliveries are meant.
+/// The deliveries of a subscription, or of an operation's callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveriesOf {
     /// Those to a subscription.
@@ -301,10 +301,10 @@ pub enum DeliveriesOf {
 /// Which deliveries are to be shown.
 #[derive(Clone, Copy, Debug)]
 pub struct DeliveryListing {
-    /// Whose.
+    /// The owner.
     pub of: DeliveriesOf,
     /// Only those that stand so.
-    pub only: Option<Selected>,
+    pub only: Option<DeliverySelection>,
     /// Older than this one.
     pub before: Option<DeliveryKey>,
     /// How many at most.
@@ -313,7 +313,7 @@ pub struct DeliveryListing {
 
 /// Which deliveries are meant, by how they stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Selected {
+pub enum DeliverySelection {
     /// Due or on their way.
     Pending,
     /// Held for a receiver that was disabled.
@@ -326,7 +326,7 @@ pub enum Selected {
     All,
 }
 
-impl Selected {
+impl DeliverySelection {
     const ALL: [Self; 5] = [Self::Pending, Self::Held, Self::Failed, Self::Delivered, Self::All];
 
     /// The name that is shown.
@@ -360,10 +360,10 @@ pub struct DeliveryPage {
 /// One step of a replay: what was made in a range of time goes out once more.
 #[derive(Clone, Copy, Debug)]
 pub struct ReplayStep {
-    /// To whom.
+    /// The receiver.
     pub receiver: ReceiverKey,
     /// Which of them. Those that are being sent are never among them.
-    pub select: Selected,
+    pub select: DeliverySelection,
     /// Made at or after.
     pub since: Timestamp,
     /// Made before.
@@ -376,18 +376,18 @@ pub struct ReplayStep {
     pub at: Timestamp,
 }
 
-/// What a step of a replay came to.
+/// The outcome of a step of a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Replayed {
+pub struct ReplayStepOutcome {
     /// How many go out once more.
     pub count: u64,
     /// Where the next step goes on; none at the end.
     pub after: Option<DeliveryKey>,
 }
 
-/// What became of a wish to deliver something once more.
+/// The outcome of a request to deliver once more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Redelivered {
+pub enum RedeliveryOutcome {
     /// As this delivery: a new one, or itself where it waited for another attempt.
     As(DeliveryKey),
     /// It is being sent.
@@ -396,7 +396,7 @@ pub enum Redelivered {
     Unknown,
 }
 
-/// How much was put away that had become too old.
+/// The counts of a pruning step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PrunedDeliveries {
     /// Deliveries of which nothing is left.

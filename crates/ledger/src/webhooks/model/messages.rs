@@ -7,7 +7,7 @@ use crate::verbs::Operation;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::webhooks::Topic;
 
-/// How a message is wrapped.
+/// The format of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// As Standard Webhooks says.
@@ -36,13 +36,13 @@ impl Format {
 pub struct Message {
     /// `webhook-id`.
     pub name: String,
-    /// What is sent.
+    /// The body.
     pub body: Bytes,
 }
 
-/// Writes what receivers are told. The ledger is lent one, asks it inside the transaction
-/// that an event belongs to, and keeps what it writes.
-pub trait Scribe: Send + Sync + 'static {
+/// Renders messages to receivers. The ledger is lent one, calls it inside the transaction of the
+/// event, and stores the message.
+pub trait MessageRenderer: Send + Sync + 'static {
     /// About an operation as it stands after its event number `sequence`. Links are built
     /// on `public_base` where the node itself has nothing better.
     fn about_operation(
