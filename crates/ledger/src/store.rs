@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::commit::transaction::Transaction;
+use crate::db::postgres::Postgres;
+use crate::db::sqlite::Sqlite;
 use crate::error::{LedgerError, OpenError};
-use crate::postgres::Postgres;
-use crate::sqlite::Sqlite;
-use crate::verbs::Hint;
+use crate::model::Hint;
 use cloakroom_domain::operation::Lane;
 
 /// How long a node is remembered that has not beaten any more.

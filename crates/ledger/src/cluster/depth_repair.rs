@@ -2,11 +2,11 @@
 
 use async_trait::async_trait;
 
+use crate::cache::counters::Recount;
 use crate::commit::transaction::Transaction;
 use crate::commit::verb::{Grouping, Surroundings, Verb};
 use crate::commit::write_queue::Class;
 use crate::error::LedgerError;
-use crate::recount::Recount;
 
 /// Corrects what is counted in a lane, unless another node has done so since it was seen.
 pub(crate) struct RepairDepth {

@@ -15,18 +15,18 @@ use tokio::sync::mpsc;
 
 use cloakroom_domain::operation::{Counts, NewOperation, OperationBody, Status, Work};
 
-use super::effects::Effects;
-use super::transaction::Transaction;
-use super::verb::{Grouping, PendingVerb, Reply, Surroundings};
-use super::write_queue::{BATCH_WRITES, WriteReceiver};
+use crate::cache::lane_depths::Moment;
+use crate::commit::effects::Effects;
 use crate::commit::handoff::Reservation;
+use crate::commit::transaction::Transaction;
+use crate::commit::verb::{Grouping, PendingVerb, Reply, Surroundings};
+use crate::commit::write_queue::{BATCH_WRITES, WriteReceiver};
 use crate::error::{LedgerError, StaleLease};
-use crate::lanes::Moment;
-use crate::operations;
-use crate::shared::Shared;
-use crate::verbs::{
+use crate::model::{
     AcceptVerdict, Acceptance, Accepted, Held, Lease, Leased, Placed, SettledAs, Settlement,
 };
+use crate::operations;
+use crate::state::Shared;
 use crate::webhooks::publish::Announcement;
 
 /// Committed groups whose callers have not been told; more make the committer wait.

@@ -4,10 +4,10 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::cluster::Leave;
+use crate::cluster::limits::shares::Leaving;
 use crate::commit::verb::pending;
 use crate::commit::write_queue::Class;
 use crate::operations::{Claim, Prune};
-use crate::permits::Leaving;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::pruning::Portion;
 

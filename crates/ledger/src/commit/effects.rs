@@ -7,7 +7,7 @@ use cloakroom_domain::OperationId;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::Lane;
 
-use crate::unread::Passed;
+use crate::operations::unreadable::Passed;
 use crate::webhooks::publish::NewlyDue;
 
 /// The effects of one transaction, applied once it is durable.

@@ -4,7 +4,7 @@
 //! writes, inserts the operation already leased, and hands it over after the commit. So
 //! the front never calls the engine. Webhooks lend [`DeliverySlots`].
 
-use crate::verbs::Leased;
+use crate::model::Leased;
 use crate::webhooks::{DeliveryLease, LeasedDelivery};
 use cloakroom_domain::operation::Lane;
 use cloakroom_domain::webhooks::ReceiverKey;

@@ -4,11 +4,11 @@
 //! undoes it. Verbs look into it for the backend that they speak to.
 
 use crate::commit::handoff::DeliverySlots;
+use crate::db::{postgres, sqlite};
 use crate::error::LedgerError;
-use crate::verbs::{Acceptance, Settlement};
+use crate::model::{Acceptance, Settlement};
 use crate::webhooks::MessageRenderer;
 use crate::webhooks::publish::{Announcement, announce};
-use crate::{postgres, sqlite};
 
 /// One writing transaction.
 pub(crate) enum Transaction {
@@ -58,7 +58,7 @@ impl Transaction {
             // One process writes, in one transaction at a time.
             Self::Sqlite(_) => Ok(()),
             Self::Postgres(writing) => {
-                postgres::prepare(writing, settlements, acceptances, alone).await
+                crate::operations::locks::prepare(writing, settlements, acceptances, alone).await
             }
         }
     }

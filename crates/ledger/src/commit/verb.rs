@@ -9,12 +9,12 @@ use std::fmt;
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 
-use super::effects::Effects;
-use super::transaction::Transaction;
-use super::write_queue::Class;
+use crate::cache::lane_depths::{Lanes, Moment};
+use crate::commit::effects::Effects;
+use crate::commit::transaction::Transaction;
+use crate::commit::write_queue::Class;
 use crate::error::LedgerError;
-use crate::lanes::{Lanes, Moment};
-use crate::shared::Shared;
+use crate::state::Shared;
 use crate::webhooks::MessageRenderer;
 
 /// Where the caller of a write is told its fate.

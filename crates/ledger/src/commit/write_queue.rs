@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, Notify, mpsc};
 
-use super::committer::Write;
+use crate::commit::committer::Write;
 use crate::error::LedgerError;
 use cloakroom_runtime::clock::Clock;
 
@@ -220,9 +220,9 @@ mod tests {
 
     use super::*;
     use crate::cluster::Leave;
+    use crate::cluster::limits::shares::Leaving;
     use crate::commit::verb::pending;
     use crate::operations::{Claim, DiscardBody, Prune};
-    use crate::permits::Leaving;
     use cloakroom_domain::Timestamp;
 
     fn nothing() -> Leaving {

@@ -11,8 +11,8 @@ use crate::commit::transaction::Transaction;
 use crate::commit::verb::{Surroundings, Verb};
 use crate::db::statements::statements;
 use crate::error::LedgerError;
+use crate::model::Piece;
 use crate::rows;
-use crate::verbs::Piece;
 use crate::webhooks::sql::{Params, SqlReader, ask_one};
 
 statements! {

@@ -11,14 +11,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::cache::lane_depths::Lanes;
 use crate::cluster::sweep;
 use crate::db::statements::statements;
 use crate::error::LedgerError;
-use crate::lanes::Lanes;
+use crate::model::Accepted;
 use crate::rows::{ReadRow, fingerprint, id};
-use crate::shared::Shared;
+use crate::state::Shared;
 use crate::store::on_store;
-use crate::verbs::Accepted;
 use crate::webhooks::sql::{Params, SqlReader, ask_one};
 use cloakroom_domain::OperationId;
 use cloakroom_domain::operation::{Fingerprint, IdempotencyClaim, NewOperation};

@@ -5,11 +5,11 @@
 
 use crate::commit::effects::Effects;
 use crate::error::LedgerError;
+use crate::model::{Held, KeptAnswer, SettledAs, Settlement};
 use crate::rows::{
     BindRow, EventRow, ReadRow, ReadyRow, RunState, Standing, StoredAnswer, WaitingRow, home,
     kept_continuation, number, stored_continuation,
 };
-use crate::verbs::{Held, KeptAnswer, SettledAs, Settlement};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::{
     Continuation, Effect, ErrorCode, EventKind, Failure, Lane, NextState, OperationState, Status,

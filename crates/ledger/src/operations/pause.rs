@@ -6,10 +6,10 @@ use crate::commit::transaction::{Transaction, on_either};
 use crate::commit::verb::{Surroundings, Verb};
 use crate::db::statements::statements;
 use crate::error::LedgerError;
+use crate::model::Pausing;
 use crate::rows::text;
-use crate::shared::Shared;
+use crate::state::Shared;
 use crate::store::Batch;
-use crate::verbs::Pausing;
 use crate::webhooks::sql::{Params, SqlReader, SqlTransaction, one};
 
 statements! {

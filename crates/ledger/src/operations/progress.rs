@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use crate::commit::transaction::Transaction;
 use crate::commit::verb::{Surroundings, Verb};
 use crate::error::LedgerError;
-use crate::shared::Shared;
-use crate::verbs::{ProgressReport, Progressed};
+use crate::model::{ProgressReport, Progressed};
+use crate::state::Shared;
 
 /// Writes a progress report down.
 pub(crate) struct Report {

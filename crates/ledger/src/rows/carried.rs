@@ -1,7 +1,7 @@
 //! The run state of an operation, and the rows of the states.
 
-use super::{BindRow, ReadRow, damaged, maybe_number, maybe_text, maybe_time, number};
 use crate::error::LedgerError;
+use crate::rows::{BindRow, ReadRow, damaged, maybe_number, maybe_text, maybe_time, number};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::{
     Continuation, Counts, ErrorCode, EventKind, UpstreamContact, Verdict, WaitingFor,

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use super::{ReadRow, maybe_time, number};
 use crate::error::LedgerError;
-use crate::verbs::{Deadline, LanePlace, Overdue};
+use crate::model::{Deadline, LanePlace, Overdue};
+use crate::rows::{ReadRow, maybe_time, number};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::{Counts, Lane};
 

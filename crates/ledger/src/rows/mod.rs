@@ -14,22 +14,22 @@ use std::time::Duration;
 
 use sqlx::{ColumnIndex, Database, Decode, Row, Type};
 
-pub(super) use carried::{
+pub(super) use crate::rows::carried::{
     EventRow, ReadyRow, RunState, RunningRow, WaitingRow, carried, next_of_key, ready_row,
     ready_twin, running_row, waited, waiting_row,
 };
-pub(super) use lane::{home, named, numbered, overdue, with_quarantines};
-pub(super) use node::{NODES, node, owned, put_vitals, sign};
-pub(super) use operation::{
+pub(super) use crate::rows::lane::{home, named, numbered, overdue, with_quarantines};
+pub(super) use crate::rows::node::{NODES, node, owned, put_vitals, sign};
+pub(super) use crate::rows::operation::{
     Plain, Standing, answer, delivery_name, event, events, holdings, key_in_use, key_name, leased,
     on_failure_name, operation, operations, origins, promised, promises, remains, standing_at,
 };
-pub(super) use sealed::{
+pub(super) use crate::rows::sealed::{
     StoredAnswer, StoredWork, check_pieces, continuation, kept_continuation, maybe_sealed, piece,
     stored_continuation, stored_message, stored_piece, stored_verdict,
 };
 
-use super::error::LedgerError;
+use crate::error::LedgerError;
 use cloakroom_domain::operation::Fingerprint;
 use cloakroom_domain::{OperationId, Timestamp};
 

@@ -1,9 +1,9 @@
 //! Nodes and what they own, from the rows that tell of them.
 
-use super::{BindRow, ReadRow, as_micros, damaged, maybe_time, micros, number, text, time};
+use crate::cluster::fleet::{LeaseKey, NodeRow, Owned, Vitals};
 use crate::db::statements::statements;
 use crate::error::LedgerError;
-use crate::fleet::{LeaseKey, NodeRow, Owned, Vitals};
+use crate::rows::{BindRow, ReadRow, as_micros, damaged, maybe_time, micros, number, text, time};
 use cloakroom_domain::fleet::Heartbeat;
 
 statements! {

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::carried::counts;
-use super::{
+use crate::error::LedgerError;
+use crate::model::{
+    Blocked, Held, KeptAnswer, KeyInUse, Lease, Leased, Operation, Promised, SerialName, Subject,
+};
+use crate::rows::carried::counts;
+use crate::rows::{
     ReadRow, RunState, TAG_SEPARATOR, damaged, exactly, id, maybe_id, maybe_number, maybe_sealed,
     maybe_text, maybe_time, micros, number, octets, sealed, text, time,
-};
-use crate::error::LedgerError;
-use crate::verbs::{
-    Blocked, Held, KeptAnswer, KeyInUse, Lease, Leased, Operation, Promised, SerialName, Subject,
 };
 use cloakroom_domain::operation::{
     Continuation, Counts, DeliveryGuarantee, ErrorCode, Event, EventKind, Failure, Lane, OnFailure,

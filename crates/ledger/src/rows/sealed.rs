@@ -5,9 +5,9 @@
 
 use bytes::Bytes;
 
-use super::{BindRow, ReadRow, damaged, id, maybe_number, number, text};
 use crate::error::LedgerError;
-use crate::verbs::{KeptAnswer, Piece, ProgressReport};
+use crate::model::{KeptAnswer, Piece, ProgressReport};
+use crate::rows::{BindRow, ReadRow, damaged, id, maybe_number, number, text};
 use cloakroom_domain::operation::{
     BodyKey, Continuation, NewOperation, OperationBody, Request, Verdict, Work,
 };
@@ -163,7 +163,7 @@ pub(crate) fn piece(
     sealer: &Sealer,
 ) -> Result<Bytes, LedgerError> {
     let place = SealContext::in_part(SealedValue::Piece, body.0, part);
-    let stored = super::octets(row, "octets")?;
+    let stored = crate::rows::octets(row, "octets")?;
     Ok(sealer.opened(place, stored)?.into())
 }
 
@@ -191,7 +191,10 @@ pub(crate) fn check_pieces(row: &impl ReadRow, body: &OperationBody) -> Result<(
     if kept >= needed {
         return Ok(());
     }
-    Err(super::damaged(format!("{} of the {needed} pieces of its body are missing", needed - kept)))
+    Err(crate::rows::damaged(format!(
+        "{} of the {needed} pieces of its body are missing",
+        needed - kept
+    )))
 }
 
 /// Octets of a column, none where there are none.

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Connection};
 
 use super::in_a_database::until;
 use super::*;
-use crate::schema::bring_up_to_date;
+use crate::db::schema::bring_up_to_date;
 
 /// Runs a statement on the migrations that the ledger at a place has had. `@yes` stands for a
 /// truth and `b(1)` for an octet.

@@ -50,8 +50,11 @@ use rand::rngs::StdRng;
 use sqlx::Connection;
 use tokio::sync::mpsc;
 
+use bytes::Bytes;
+
 use super::*;
 use cloakroom_domain::fleet::Role;
+use cloakroom_domain::operation::{BodyKey, Lane, NewOperation, Verdict};
 use cloakroom_domain::operation::{
     DeliveryGuarantee, ErrorCode, EventKind, Fingerprint, IdempotencyClaim, KeyScope, ManualRetry,
     NextState, OnFailure, OperationBody, OperationState, Outcome, Policy, Request, RequestPurpose,
@@ -60,6 +63,7 @@ use cloakroom_domain::operation::{
 };
 use cloakroom_domain::sealing::Keyring;
 use cloakroom_domain::{Fields, Principal};
+use cloakroom_domain::{OperationId, Timestamp};
 
 const START: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 const HOUR: Duration = Duration::from_hours(1);

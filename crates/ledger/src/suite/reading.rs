@@ -159,11 +159,13 @@ async fn a_reading_that_straddles_a_change_keeps_nothing(place: Place) {
     ledger.accept(operation(1, START)).await.unwrap();
     let id = operation(1, START).id;
     let before = ledger.find(id).await.unwrap().unwrap();
-    let snapshots = snapshots::Snapshots::default();
-    let Present::Unknown(reading) = snapshots.look(id) else { panic!("nothing was read yet") };
+    let snapshots = crate::cache::read_cache::Snapshots::default();
+    let crate::cache::read_cache::Present::Unknown(reading) = snapshots.look(id) else {
+        panic!("nothing was read yet")
+    };
     snapshots.forget([id]);
     snapshots.read(id, reading, Some(&before));
-    assert!(matches!(snapshots.look(id), Present::Unknown(_)));
+    assert!(matches!(snapshots.look(id), crate::cache::read_cache::Present::Unknown(_)));
     close(ledger, tasks).await;
 }
 

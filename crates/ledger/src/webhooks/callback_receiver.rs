@@ -7,12 +7,12 @@
 
 use std::borrow::Cow;
 
-use super::publish::refresh;
-use super::sql::{Params, SqlReader, SqlTransaction};
-use super::subscriptions::{CALLBACKS, USED, callback_receiver};
 use crate::error::LedgerError;
+use crate::model::Acceptance;
 use crate::rows::number;
-use crate::verbs::Acceptance;
+use crate::webhooks::publish::refresh;
+use crate::webhooks::sql::{Params, SqlReader, SqlTransaction};
+use crate::webhooks::subscriptions::{CALLBACKS, USED, callback_receiver};
 use cloakroom_domain::webhooks::{Callback, ReceiverKey};
 use cloakroom_domain::{Principal, Timestamp};
 

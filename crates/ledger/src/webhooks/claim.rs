@@ -2,11 +2,11 @@
 
 use async_trait::async_trait;
 
-use super::model::{ClaimedDeliveries, DeliveryWant};
-use super::sql::SqlTransaction;
 use crate::commit::transaction::{Transaction, on_either};
 use crate::commit::verb::{Grouping, Surroundings, Verb};
 use crate::error::LedgerError;
+use crate::webhooks::model::{ClaimedDeliveries, DeliveryWant};
+use crate::webhooks::sql::SqlTransaction;
 use cloakroom_domain::Timestamp;
 
 /// Hands out due deliveries; its outputs are in the order of the wants.

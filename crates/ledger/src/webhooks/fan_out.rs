@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::model::Cause;
-use super::publish::{NewDelivery, NewlyDue, make};
-use super::rows::{filter, format, receiver_key, split, standing};
-use super::sql::{Params, Sql, SqlTransaction, locking, one, run};
-use super::subscribers::ReceiverStanding;
 use crate::commit::transaction::{Transaction, on_either};
 use crate::commit::verb::{Grouping, Surroundings, Verb};
 use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::rows::{ReadRow, maybe_number, maybe_text, number, octets, text, time};
+use crate::webhooks::model::Cause;
+use crate::webhooks::publish::{NewDelivery, NewlyDue, make};
+use crate::webhooks::rows::{filter, format, receiver_key, split, standing};
+use crate::webhooks::sql::{Params, Sql, SqlTransaction, locking, one, run};
+use crate::webhooks::subscribers::ReceiverStanding;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::webhooks::{ReceiverKey, Topics};
 

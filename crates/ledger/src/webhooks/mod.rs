@@ -12,12 +12,14 @@ mod compression;
 pub(super) mod due_index;
 pub(super) mod fan_out;
 mod model;
+pub(super) mod postgres;
 pub(super) mod publish;
 pub(super) mod read;
 pub(super) mod replay;
 pub(super) mod rows;
 pub(super) mod settle;
 pub(super) mod sql;
+pub(super) mod sqlite;
 pub(super) mod subscribers;
 pub(super) mod subscription_index;
 pub(super) mod subscriptions;
@@ -25,8 +27,8 @@ pub(super) mod unreadable;
 
 use std::sync::Arc;
 
-pub use due_index::DeliveryLane;
-pub use model::{
+pub use crate::webhooks::due_index::DeliveryLane;
+pub use crate::webhooks::model::{
     AttemptRecord, AttemptSettlement, Cause, ClaimedDeliveries, DeliveriesOf, Delivery,
     DeliveryCounts, DeliveryEnd, DeliveryKey, DeliveryLease, DeliveryListing, DeliveryPage,
     DeliverySelection, DeliverySettled, DeliverySettlement, DeliveryState, DeliveryWant,
@@ -37,25 +39,25 @@ pub use model::{
     SubscriptionListing, SubscriptionSettings, SubscriptionState, SubscriptionUpdate,
     UpdateOutcome,
 };
-pub use subscribers::Owners;
-pub use subscriptions::USED;
+pub use crate::webhooks::subscribers::Owners;
+pub use crate::webhooks::subscriptions::USED;
 
-use claim::ClaimDeliveries;
-use fan_out::FanOutOnce;
-use replay::{PruneDeliveries, Redeliver, Replay};
-use settle::{
+use crate::webhooks::claim::ClaimDeliveries;
+use crate::webhooks::fan_out::FanOutOnce;
+use crate::webhooks::replay::{PruneDeliveries, Redeliver, Replay};
+use crate::webhooks::settle::{
     ExpireDeliveries, HoldDeliveries, ReclaimDeliveries, SettleDelivered, SettleDeliveries,
     SettleUnreadable,
 };
-use sql::SqlReader;
-use subscriptions::{ChangeSubscription, RotateKeys, SendPing, Subscribe};
-use unreadable::UnreadableDelivery;
+use crate::webhooks::sql::SqlReader;
+use crate::webhooks::subscriptions::{ChangeSubscription, RotateKeys, SendPing, Subscribe};
+use crate::webhooks::unreadable::UnreadableDelivery;
 
-use super::Ledger;
-use super::error::LedgerError;
-use super::listed::{self, Listed};
-use super::store::on_store;
+use crate::Ledger;
 use crate::commit::handoff::DeliverySlots;
+use crate::error::LedgerError;
+use crate::page::{self, Listed};
+use crate::store::on_store;
 use cloakroom_domain::webhooks::ReceiverKey;
 use cloakroom_domain::{Principal, Timestamp};
 
@@ -120,7 +122,7 @@ impl Ledger {
         listing: &SubscriptionListing,
     ) -> Result<Listed<Subscription, ReceiverKey>, LedgerError> {
         let found = on_store!(&self.shared.store, reader => read::list(reader, listing).await)?;
-        listed::tell(&self.shared, "subscriptions", &found.unread);
+        page::tell(&self.shared, "subscriptions", &found.unread);
         Ok(found)
     }
 
@@ -144,7 +146,7 @@ impl Ledger {
         limit: usize,
     ) -> Result<Listed<PublishedKey, i64>, LedgerError> {
         let found = on_store!(&self.shared.store, reader => read::published_keys(reader, after, limit).await)?;
-        listed::tell(&self.shared, "keys", &found.unread);
+        page::tell(&self.shared, "keys", &found.unread);
         Ok(found)
     }
 
@@ -177,7 +179,7 @@ impl Ledger {
     pub async fn deliveries(&self, listing: &DeliveryListing) -> Result<DeliveryPage, LedgerError> {
         let page =
             on_store!(&self.shared.store, reader => read::deliveries(reader, listing).await)?;
-        listed::tell(&self.shared, "deliveries", &page.unread);
+        page::tell(&self.shared, "deliveries", &page.unread);
         Ok(page)
     }
 

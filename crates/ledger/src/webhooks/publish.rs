@@ -10,23 +10,23 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::compression::CompressedBody;
-use super::due_index::DeliveryLane;
-use super::model::{
-    Cause, DeliveryKey, DeliveryLease, Format, LeasedDelivery, Message, MessageRenderer,
-};
-use super::rows::{joined, known, message_place, receiver_columns, url_place};
-use super::sql::{
-    IdSequence, OperationSnapshot, Params, PendingEvent, SqlReader, SqlTransaction, Table, one,
-    table,
-};
-use super::subscribers::{Recipients, Subscribers};
-use super::subscription_index::SubscriptionIndex;
 use crate::commit::handoff::{DeliverySlot, DeliverySlots};
 use crate::db::statements::statements;
 use crate::error::LedgerError;
+use crate::model::Subject;
 use crate::rows::{ReadRow, maybe_text, number};
-use crate::verbs::Subject;
+use crate::webhooks::compression::CompressedBody;
+use crate::webhooks::due_index::DeliveryLane;
+use crate::webhooks::model::{
+    Cause, DeliveryKey, DeliveryLease, Format, LeasedDelivery, Message, MessageRenderer,
+};
+use crate::webhooks::rows::{joined, known, message_place, receiver_columns, url_place};
+use crate::webhooks::sql::{
+    IdSequence, OperationSnapshot, Params, PendingEvent, SqlReader, SqlTransaction, Table, one,
+    table,
+};
+use crate::webhooks::subscribers::{Recipients, Subscribers};
+use crate::webhooks::subscription_index::SubscriptionIndex;
 use cloakroom_domain::webhooks::{DEADLINE, ReceiverKey, Topic};
 use cloakroom_domain::{Principal, Timestamp};
 

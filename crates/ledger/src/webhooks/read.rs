@@ -1,22 +1,22 @@
 //! The reads of receivers, keys and deliveries.
 
-use super::due_index::DeliveryLane;
-use super::model::{
+use crate::db::statements::statements;
+use crate::error::LedgerError;
+use crate::page::{Listed, readable};
+use crate::rows::{damaged, number, time};
+use crate::store::Batch;
+use crate::webhooks::due_index::DeliveryLane;
+use crate::webhooks::model::{
     AttemptRecord, DeliveriesOf, Delivery, DeliveryCounts, DeliveryEnd, DeliveryKey, DeliveryLease,
     DeliveryListing, DeliveryPage, DeliverySelection, DeliveryState, KeyOwner, PublishedKey,
     Receiver, StoredKey, Subscription, SubscriptionId, SubscriptionListing,
 };
-use super::rows::{
+use crate::webhooks::rows::{
     attempt, deliveries, delivery, published_key, receiver, receiver_columns, signing_key,
     subscription,
 };
-use super::sql::{Params, Sql, SqlReader};
-use super::subscriptions::keys_statement;
-use crate::db::statements::statements;
-use crate::error::LedgerError;
-use crate::listed::{Listed, readable};
-use crate::rows::{damaged, number, time};
-use crate::store::Batch;
+use crate::webhooks::sql::{Params, Sql, SqlReader};
+use crate::webhooks::subscriptions::keys_statement;
 use cloakroom_domain::webhooks::ReceiverKey;
 use cloakroom_domain::{Principal, Timestamp};
 

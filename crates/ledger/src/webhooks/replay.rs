@@ -8,22 +8,22 @@
 
 use async_trait::async_trait;
 
-use super::due_index::DeliveryLane;
-use super::fan_out::forget;
-use super::model::{
-    Cause, DeliveryEnd, DeliveryKey, DeliverySelection, Format, PrunedDeliveries,
-    RedeliveryOutcome, ReplayStep, ReplayStepOutcome,
-};
-use super::publish::{NewDelivery, NewlyDue, make};
-use super::rows::{delivery_url, format, joined_state};
-use super::settle::{ENDED, end};
-use super::sql::{Params, SqlTransaction, one, run};
-use super::subscriptions::next_version;
 use crate::commit::transaction::{Transaction, on_either};
 use crate::commit::verb::{Grouping, Surroundings, Verb};
 use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::rows::{ReadRow, maybe_number, maybe_time, number};
+use crate::webhooks::due_index::DeliveryLane;
+use crate::webhooks::fan_out::forget;
+use crate::webhooks::model::{
+    Cause, DeliveryEnd, DeliveryKey, DeliverySelection, Format, PrunedDeliveries,
+    RedeliveryOutcome, ReplayStep, ReplayStepOutcome,
+};
+use crate::webhooks::publish::{NewDelivery, NewlyDue, make};
+use crate::webhooks::rows::{delivery_url, format, joined_state};
+use crate::webhooks::settle::{ENDED, end};
+use crate::webhooks::sql::{Params, SqlTransaction, one, run};
+use crate::webhooks::subscriptions::next_version;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::sealer::Sealer;
 use cloakroom_domain::webhooks::{ReceiverKey, Topic};

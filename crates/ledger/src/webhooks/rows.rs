@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::compression::unpacked;
-use super::model::{
-    AttemptRecord, Cause, Delivery, DeliveryEnd, DeliveryKey, DeliveryLease, DeliveryState,
-    DisabledFor, Format, KeyKind, LeasedDelivery, PublishedKey, Receiver, StoredKey, Subscription,
-    SubscriptionId, SubscriptionSettings, SubscriptionState,
-};
-use super::subscribers::{Filter, KnownReceiver, ReceiverStanding};
 use crate::error::LedgerError;
 use crate::rows::{
     ReadRow, damaged, exactly, id, maybe_id, maybe_number, maybe_sealed, maybe_text, maybe_time,
     number, octets, text, time,
 };
+use crate::webhooks::compression::unpacked;
+use crate::webhooks::model::{
+    AttemptRecord, Cause, Delivery, DeliveryEnd, DeliveryKey, DeliveryLease, DeliveryState,
+    DisabledFor, Format, KeyKind, LeasedDelivery, PublishedKey, Receiver, StoredKey, Subscription,
+    SubscriptionId, SubscriptionSettings, SubscriptionState,
+};
+use crate::webhooks::subscribers::{Filter, KnownReceiver, ReceiverStanding};
 use cloakroom_domain::Principal;
 use cloakroom_domain::sealer::{SealContext, SealedValue, Sealer};
 use cloakroom_domain::webhooks::{Callback, ReceiverKey, Topic, Topics};

@@ -8,23 +8,25 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::due_index::DeliveryLane;
-use super::model::{
-    AttemptRecord, AttemptSettlement, DeliveryEnd, DeliveryKey, DeliveryLease, DeliverySettled,
-    DeliverySettlement, DisabledFor, MessageRenderer, Subscription,
-};
-use super::publish::{DUE, HELD, NewlyDue, refresh};
-use super::rows::{receiver_columns, subscription, topic};
-use super::sql::{Params, ReclaimedDelivery, Sql, SqlTransaction, Table, locking, one, run, table};
-use super::subscribers::ReceiverStanding;
-use super::subscription_index::SubscriptionIndex;
-use super::subscriptions::{disable, next_version, tell};
-use super::unreadable::{UnreadableDelivery, UnreadableFate};
 use crate::commit::transaction::{Transaction, on_either};
 use crate::commit::verb::{Grouping, Surroundings, Verb};
 use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::rows::{as_micros, number, text};
+use crate::webhooks::due_index::DeliveryLane;
+use crate::webhooks::model::{
+    AttemptRecord, AttemptSettlement, DeliveryEnd, DeliveryKey, DeliveryLease, DeliverySettled,
+    DeliverySettlement, DisabledFor, MessageRenderer, Subscription,
+};
+use crate::webhooks::publish::{DUE, HELD, NewlyDue, refresh};
+use crate::webhooks::rows::{receiver_columns, subscription, topic};
+use crate::webhooks::sql::{
+    Params, ReclaimedDelivery, Sql, SqlTransaction, Table, locking, one, run, table,
+};
+use crate::webhooks::subscribers::ReceiverStanding;
+use crate::webhooks::subscription_index::SubscriptionIndex;
+use crate::webhooks::subscriptions::{disable, next_version, tell};
+use crate::webhooks::unreadable::{UnreadableDelivery, UnreadableFate};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::webhooks::{DeliveryDecision, HOPELESS, ReceiverKey, ScheduleEnd, Topic};
 

@@ -5,16 +5,16 @@
 
 use async_trait::async_trait;
 
-use super::model::{
-    ClaimedDeliveries, DeliveryKey, DeliveryLease, DeliverySettlement, DeliveryWant,
-};
-use super::subscribers::Subscribers;
 #[cfg(test)]
 use crate::db::statements::{Backend, Texts};
 use crate::error::LedgerError;
+use crate::model::Operation;
 use crate::rows::{BindRow, ReadRow, number};
 use crate::store::Batch;
-use crate::verbs::Operation;
+use crate::webhooks::model::{
+    ClaimedDeliveries, DeliveryKey, DeliveryLease, DeliverySettlement, DeliveryWant,
+};
+use crate::webhooks::subscribers::Subscribers;
 use cloakroom_domain::sealer::Sealer;
 use cloakroom_domain::webhooks::{Callback, ReceiverKey};
 use cloakroom_domain::{OperationId, Timestamp};

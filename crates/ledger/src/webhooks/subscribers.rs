@@ -7,8 +7,8 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::model::Format;
-use super::subscription_index::SubscriptionIndex;
+use crate::webhooks::model::Format;
+use crate::webhooks::subscription_index::SubscriptionIndex;
 use cloakroom_domain::limit::Rate;
 use cloakroom_domain::webhooks::{ReceiverKey, Topic, Topics};
 use cloakroom_domain::{Principal, Timestamp};

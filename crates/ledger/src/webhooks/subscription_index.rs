@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, BuildHasherDefault, Hash};
 use std::sync::Arc;
 
-use super::subscribers::{Filter, KnownReceiver, ReceiverStanding, Recipient, Recipients};
+use crate::webhooks::subscribers::{
+    Filter, KnownReceiver, ReceiverStanding, Recipient, Recipients,
+};
 use cloakroom_domain::Principal;
 use cloakroom_domain::webhooks::{ReceiverKey, Topic};
 

@@ -7,22 +7,22 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::NewCallbacks;
-use super::fan_out::remember;
-use super::model::{
-    Cause, DisabledFor, KeyOwner, KeyRotation, MessageRenderer, NewKey, NewSubscription,
-    RedeliveryOutcome, RotationOutcome, SubscribeOutcome, Subscription, SubscriptionChange,
-    SubscriptionId, SubscriptionSettings, SubscriptionState, SubscriptionUpdate, UpdateOutcome,
-};
-use super::publish::{AT_ONCE, FanOut, NewlyDue, OutgoingMessage, post};
-use super::rows::{joined, known, receiver_columns, signing_key, subscription};
-use super::sql::{Params, SqlTransaction, one, run};
-use super::subscribers::{Recipient, Recipients};
 use crate::commit::transaction::{Transaction, on_either};
 use crate::commit::verb::{Grouping, Surroundings, Verb};
 use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::rows::{damaged, number};
+use crate::webhooks::NewCallbacks;
+use crate::webhooks::fan_out::remember;
+use crate::webhooks::model::{
+    Cause, DisabledFor, KeyOwner, KeyRotation, MessageRenderer, NewKey, NewSubscription,
+    RedeliveryOutcome, RotationOutcome, SubscribeOutcome, Subscription, SubscriptionChange,
+    SubscriptionId, SubscriptionSettings, SubscriptionState, SubscriptionUpdate, UpdateOutcome,
+};
+use crate::webhooks::publish::{AT_ONCE, FanOut, NewlyDue, OutgoingMessage, post};
+use crate::webhooks::rows::{joined, known, receiver_columns, signing_key, subscription};
+use crate::webhooks::sql::{Params, SqlTransaction, one, run};
+use crate::webhooks::subscribers::{Recipient, Recipients};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::webhooks::{ReceiverKey, Topic, Topics};
 
@@ -451,7 +451,7 @@ async fn ping<W: SqlTransaction + ?Sized>(
         callback: None,
         fan: None,
     };
-    let (newly, made) = super::publish::post_one(writing, outgoing_message).await?;
+    let (newly, made) = crate::webhooks::publish::post_one(writing, outgoing_message).await?;
     Ok((made.map_or(RedeliveryOutcome::Unknown, RedeliveryOutcome::As), newly))
 }
 
@@ -504,7 +504,7 @@ async fn keep_key<W: SqlTransaction + ?Sized>(
 async fn keys_of<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     owner: &KeyOwner,
-) -> Result<Vec<super::model::StoredKey>, LedgerError> {
+) -> Result<Vec<crate::webhooks::model::StoredKey>, LedgerError> {
     let (sql, given) = keys_statement(owner);
     writing.rows(sql.into(), given).await?.iter().map(signing_key).collect()
 }
@@ -549,7 +549,7 @@ async fn rotate<W: SqlTransaction + ?Sized>(
     let KeyRotation { owner, keys, beside, grace, most, at } = rotation;
     let former = keys_of(writing, owner).await?;
     let end = *at + *grace;
-    let ends = |old: &super::model::StoredKey| {
+    let ends = |old: &crate::webhooks::model::StoredKey| {
         let spared = *beside && keys.iter().all(|key| key.kind != old.kind);
         if spared { old.retires_at } else { Some(old.retires_at.map_or(end, |said| said.min(end))) }
     };

@@ -4,12 +4,14 @@
 //! node has the key or the release, is due again a little later. Its invariant: no such delivery
 //! keeps another one from being handed out.
 
-use super::rows::{leased_delivery, next_token};
-use super::{ClaimedDeliveries, DeliveryKey, DeliveryLease, DeliveryWant, LeasedDelivery};
 use crate::Shared;
 use crate::error::LedgerError;
+use crate::operations::unreadable::again_at;
 use crate::rows::{ReadRow, number};
-use crate::unread::again_at;
+use crate::webhooks::rows::{leased_delivery, next_token};
+use crate::webhooks::{
+    ClaimedDeliveries, DeliveryKey, DeliveryLease, DeliveryWant, LeasedDelivery,
+};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::sealer::Sealer;
 use cloakroom_domain::webhooks::ReceiverKey;

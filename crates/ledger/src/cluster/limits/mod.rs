@@ -1,18 +1,19 @@
 //! Limits that nodes share: how they are divided.
 
 pub(crate) mod postgres;
+pub(crate) mod shares;
 pub(crate) mod sqlite;
 
 use async_trait::async_trait;
 
 use cloakroom_domain::Timestamp;
 
+use crate::cluster::limits::shares::{Asking, Divided, LimitName};
 use crate::commit::transaction::{Transaction, by_backend};
 use crate::commit::verb::{Grouping, Surroundings, Verb};
 use crate::commit::write_queue::Class;
 use crate::error::LedgerError;
-use crate::permits::{self, Asking, Divided, LimitName};
-use crate::shared::Shared;
+use crate::state::Shared;
 use crate::store::{Batch, Store};
 use crate::webhooks::sql::{Params, SqlReader};
 
@@ -53,8 +54,8 @@ impl Verb for Divide {
 
 /// When the buckets of rates were last empty.
 pub(crate) async fn emptied(reader: &impl SqlReader) -> Batch<(LimitName, Timestamp)> {
-    let rows = reader.ask(permits::EMPTIED.into(), Params::none()).await?;
-    rows.iter().map(permits::emptied).collect()
+    let rows = reader.ask(shares::EMPTIED.into(), Params::none()).await?;
+    rows.iter().map(shares::emptied).collect()
 }
 
 /// Attempts that run on other nodes, by limit, where other processes write too.

@@ -1,11 +1,11 @@
 //! The division of limits on PostgreSQL.
 
+use crate::cluster::limits::shares::{Asking, Divided, LimitName, Part, decide, stored};
+use crate::db::postgres::Postgres;
+use crate::db::postgres::arrays::Values;
+use crate::db::postgres::transaction::PgTransaction;
 use crate::db::statements::statements;
 use crate::error::LedgerError;
-use crate::permits::{Asking, Divided, LimitName, Part, decide, stored};
-use crate::postgres::Postgres;
-use crate::postgres::batch::Values;
-use crate::postgres::writing::PgTransaction;
 use crate::rows::{damaged, number, text};
 use crate::store::Batch;
 use cloakroom_domain::Timestamp;

@@ -1,9 +1,9 @@
 //! The division of limits on SQLite: the only node that has the file gets all.
 
+use crate::cluster::limits::shares::{Asking, Divided, LimitName, Part, decide};
+use crate::db::sqlite::SqliteTransaction;
 use crate::db::statements::statements;
 use crate::error::LedgerError;
-use crate::permits::{Asking, Divided, LimitName, Part, decide};
-use crate::sqlite::SqliteTransaction;
 use crate::store::Batch;
 use cloakroom_domain::Timestamp;
 

@@ -7,14 +7,14 @@ use async_trait::async_trait;
 
 use cloakroom_domain::Timestamp;
 
+use crate::cluster::fleet::{Beaten, Counted, NodeRow, Vitals};
+use crate::cluster::limits::shares::Leaving;
 use crate::commit::transaction::{Transaction, by_backend};
 use crate::commit::verb::{Grouping, Surroundings, Verb};
 use crate::commit::write_queue::Class;
 use crate::error::LedgerError;
-use crate::fleet::{Beaten, Counted, NodeRow, Vitals};
-use crate::permits::Leaving;
 use crate::rows::{NODES, node};
-use crate::shared::Shared;
+use crate::state::Shared;
 use crate::store::{Batch, Store};
 use crate::webhooks::sql::{Params, SqlReader};
 

@@ -1,14 +1,14 @@
 //! The beats of this node, and what they bring of the others.
 
+use crate::cluster::fleet::{Beaten, Counted, Owned, Vitals};
 use crate::cluster::limits::postgres as permits;
+use crate::cluster::limits::shares::{Leaving, stored as number_of};
+use crate::db::postgres::Postgres;
+use crate::db::postgres::arrays::Values;
+use crate::db::postgres::owned_rows::ON_ITS_WAY;
+use crate::db::postgres::transaction::PgTransaction;
 use crate::db::statements::statements;
 use crate::error::LedgerError;
-use crate::fleet::{Beaten, Counted, Owned, Vitals};
-use crate::permits::{Leaving, stored as number_of};
-use crate::postgres::Postgres;
-use crate::postgres::batch::Values;
-use crate::postgres::property::ON_ITS_WAY;
-use crate::postgres::writing::PgTransaction;
 use crate::rows::{as_micros, damaged, number, owned, sign, time as instant};
 use crate::store::Batch;
 use cloakroom_domain::Timestamp;

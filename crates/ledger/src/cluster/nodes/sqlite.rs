@@ -1,12 +1,12 @@
 //! The beats of the one node that has the file, which is the only one to see them.
 
+use crate::cluster::fleet::{Beaten, Vitals};
+use crate::cluster::limits::shares::Leaving;
 use crate::cluster::limits::sqlite as permits;
+use crate::db::sqlite::SqliteTransaction;
+use crate::db::sqlite::rows::{damaged, number, owned, put_vitals, sign};
 use crate::db::statements::statements;
 use crate::error::LedgerError;
-use crate::fleet::{Beaten, Vitals};
-use crate::permits::Leaving;
-use crate::sqlite::SqliteTransaction;
-use crate::sqlite::rows::{damaged, number, owned, put_vitals, sign};
 use cloakroom_domain::Timestamp;
 
 statements! {

@@ -4,12 +4,12 @@ pub(crate) mod postgres;
 
 use async_trait::async_trait;
 
+use crate::cache::counters::{Counter, Elsewhere, Glimpse, Place};
 use crate::commit::transaction::Transaction;
 use crate::commit::verb::{Grouping, Surroundings, Verb};
 use crate::commit::write_queue::Class;
 use crate::error::LedgerError;
-use crate::reconcile::{Sweep, Swept};
-use crate::recount::{Counter, Elsewhere, Glimpse, Place};
+use crate::operations::reconcile::findings::{Sweep, Swept};
 use crate::store::Store;
 use cloakroom_domain::operation::Lane;
 

@@ -1,16 +1,16 @@
 //! The sweep on PostgreSQL, and the counts of lanes.
 
+use crate::cache::counters::{Counter, Elsewhere, Glimpse, Part, Place, Recount};
+use crate::cluster::limits::shares::stored;
+use crate::db::postgres::Postgres;
+use crate::db::postgres::arrays::Values;
+use crate::db::postgres::transaction::PgTransaction;
 use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::operations::prune::postgres::erase_pieces;
-use crate::permits::stored;
-use crate::postgres::Postgres;
-use crate::postgres::batch::Values;
-use crate::postgres::writing::PgTransaction;
-use crate::reconcile::{
+use crate::operations::reconcile::findings::{
     BATCH, BODIES, OLDEST_ATTEMPT, OWN_UNUSED, Sweep, Swept, abandoned, stray, unused,
 };
-use crate::recount::{Counter, Elsewhere, Glimpse, Part, Place, Recount};
 use crate::rows::{maybe_number, number, time};
 use cloakroom_domain::drift::ReportedDepth;
 use cloakroom_domain::operation::Lane;

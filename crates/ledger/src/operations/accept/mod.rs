@@ -1,11 +1,12 @@
 //! Acceptance: how new operations are written down.
 
+pub(crate) mod insert;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
 use crate::commit::transaction::Transaction;
 use crate::error::LedgerError;
-use crate::verbs::{AcceptVerdict, Acceptance};
+use crate::model::{AcceptVerdict, Acceptance};
 
 /// Writes new operations down: one verdict for each, in their order.
 pub(crate) async fn accept(

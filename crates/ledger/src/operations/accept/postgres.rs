@@ -4,20 +4,20 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
+use crate::db::postgres::arrays::{Columns, Statement, Values};
+use crate::db::postgres::transaction::{PgTransaction, octets};
 use crate::db::statements::statements;
 use crate::error::LedgerError;
+use crate::model::{AcceptVerdict, Acceptance, Piece, Placed};
+use crate::operations::accept::insert::{self, OperationInsert};
 use crate::operations::prune::postgres as prune;
 use crate::operations::retried::postgres as retried;
 use crate::operations::serial_keys::postgres as serial;
-use crate::postgres::batch::{Columns, Statement, Values};
-use crate::postgres::given::{self, OperationInsert};
-use crate::postgres::writing::{PgTransaction, octets};
 use crate::rows::{
     BindRow, StoredWork, damaged, exactly, fingerprint, id, maybe_id, number,
     octets as stored_octets, stored_piece,
 };
 use crate::store::Batch;
-use crate::verbs::{AcceptVerdict, Acceptance, Piece, Placed};
 use crate::webhooks::callback_receiver::callback_of;
 use cloakroom_domain::operation::{Fingerprint, IdempotencyClaim, KeyScope, NewOperation};
 use cloakroom_domain::{OperationId, Timestamp};
@@ -130,7 +130,7 @@ pub(crate) async fn accept(
         repeats.push(None);
     }
     prune::erase_pieces(writing, needless).await?;
-    let seqs = given::write(writing, &new).await?;
+    let seqs = insert::write(writing, &new).await?;
     let mut written = seqs.into_iter().zip(new);
     let told = |repeat: Option<AcceptVerdict>| {
         let fresh =

@@ -5,21 +5,21 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
+use crate::cluster::limits::shares::stored as whole;
+use crate::db::sqlite::SqliteTransaction;
+use crate::db::sqlite::rows::{
+    ReadRow, RunState, StoredWork, TAG_SEPARATOR, as_micros, damaged, delivery_name, fingerprint,
+    id, maybe_id, octets, on_failure_name, stored_piece, text,
+};
+use crate::db::sqlite::writer::{Values, Writer};
 use crate::db::statements::statements;
 use crate::error::LedgerError;
+use crate::model::{AcceptVerdict, Acceptance, Piece, Placed};
 use crate::operations::prune::sqlite as prune;
 use crate::operations::retried::sqlite as retried;
 use crate::operations::serial_keys::sqlite as serial;
 use crate::operations::settle::sqlite as settle;
-use crate::permits::stored as whole;
-use crate::sqlite::SqliteTransaction;
-use crate::sqlite::rows::{
-    ReadRow, RunState, StoredWork, TAG_SEPARATOR, as_micros, damaged, delivery_name, fingerprint,
-    id, maybe_id, octets, on_failure_name, stored_piece, text,
-};
-use crate::sqlite::writer::{Values, Writer};
 use crate::store::Batch;
-use crate::verbs::{AcceptVerdict, Acceptance, Piece, Placed};
 use crate::webhooks::callback_receiver::callback_of;
 use crate::webhooks::sql::PendingEvent;
 use cloakroom_domain::operation::{

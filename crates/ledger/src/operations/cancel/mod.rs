@@ -10,9 +10,9 @@ use cloakroom_domain::{OperationId, Timestamp};
 use crate::commit::transaction::{Transaction, by_backend};
 use crate::commit::verb::{Surroundings, Verb};
 use crate::error::LedgerError;
-use crate::shared::Shared;
+use crate::model::{Canceled, Freeing};
+use crate::state::Shared;
 use crate::store::{Batch, Store};
-use crate::verbs::{Canceled, Freeing};
 
 /// Calls an operation off.
 pub(crate) struct Cancel {

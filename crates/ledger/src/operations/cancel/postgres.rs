@@ -5,19 +5,19 @@ use std::time::Duration;
 use sqlx::postgres::PgRow;
 
 use crate::commit::effects::Effects;
+use crate::db::postgres::Postgres;
+use crate::db::postgres::arrays::{Values, storable};
+use crate::db::postgres::transaction::PgTransaction;
 use crate::db::statements::statements;
 use crate::error::LedgerError;
+use crate::model::{Canceled, Freeing, ProgressReport, Progressed};
 use crate::operations::ends::Finish;
 use crate::operations::finish::postgres::finish;
-use crate::postgres::Postgres;
-use crate::postgres::batch::{Values, storable};
-use crate::postgres::writing::PgTransaction;
 use crate::rows::{
     EventRow, ReadRow, RunState, carried, damaged, exactly, id, maybe_time, number, ready_row,
     stored_message, waiting_row,
 };
 use crate::store::Batch;
-use crate::verbs::{Canceled, Freeing, ProgressReport, Progressed};
 use cloakroom_domain::operation::{EventKind, NextState, Status, UpstreamContact};
 use cloakroom_domain::{OperationId, Timestamp};
 

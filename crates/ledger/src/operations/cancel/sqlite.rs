@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use crate::commit::effects::Effects;
-use crate::db::statements::statements;
-use crate::error::LedgerError;
-use crate::operations::finish::sqlite::{Finish, finish};
-use crate::operations::settle::sqlite::EventRow;
-use crate::sqlite::SqliteTransaction;
-use crate::sqlite::rows::{
+use crate::db::sqlite::SqliteTransaction;
+use crate::db::sqlite::rows::{
     ReadRow, RunState, carried, damaged, exactly, maybe_text, maybe_time, number, ready_row,
     stored_message, waiting_row,
 };
-use crate::sqlite::writer::Row;
-use crate::verbs::{Canceled, Freeing, ProgressReport, Progressed};
+use crate::db::sqlite::writer::Row;
+use crate::db::statements::statements;
+use crate::error::LedgerError;
+use crate::model::{Canceled, Freeing, ProgressReport, Progressed};
+use crate::operations::finish::sqlite::{Finish, finish};
+use crate::operations::settle::sqlite::EventRow;
 use cloakroom_domain::operation::{EventKind, NextState, Status, UpstreamContact};
 use cloakroom_domain::{OperationId, Timestamp};
 

@@ -8,14 +8,14 @@ use async_trait::async_trait;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::Lane;
 
+use crate::cache::lane_depths::{Lanes, Moment};
+use crate::cluster::fleet::{Dead, LeaseKey};
 use crate::commit::transaction::{Transaction, by_backend};
 use crate::commit::verb::{Surroundings, Verb};
 use crate::commit::write_queue::Class;
 use crate::error::LedgerError;
-use crate::fleet::{Dead, LeaseKey};
-use crate::lanes::{Lanes, Moment};
-use crate::shared::Shared;
-use crate::verbs::{Claimed, Leased, Want};
+use crate::model::{Claimed, Leased, Want};
+use crate::state::Shared;
 
 /// Hands out due operations.
 pub(crate) struct Claim {

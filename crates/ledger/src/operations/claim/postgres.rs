@@ -6,21 +6,21 @@ use std::collections::HashMap;
 
 use sqlx::postgres::PgRow;
 
+use crate::cluster::fleet::Dead;
+use crate::cluster::fleet::LeaseKey;
 use crate::commit::effects::Effects;
+use crate::db::postgres::arrays::{Statement, Values};
+use crate::db::postgres::transaction::PgTransaction;
+use crate::db::postgres::watermarks::Shelf;
 use crate::error::LedgerError;
-use crate::fleet::Dead;
-use crate::fleet::LeaseKey;
+use crate::model::{Claimed, Held, Leased, Want};
 use crate::operations::settle::postgres::{OUTLIVED, READY, RUNNING};
-use crate::postgres::batch::{Statement, Values};
-use crate::postgres::marks::Shelf;
-use crate::postgres::writing::PgTransaction;
+use crate::operations::unreadable::{self, Handed, ROUNDS, Read, Unread, Use, again_at};
 use crate::rows::{
     BindRow, ReadyRow, RunState, RunningRow, carried, continuation, maybe_number, maybe_time,
     number, ready_row, running_row, waiting_row,
 };
 use crate::store::Batch;
-use crate::unread::{self, Handed, ROUNDS, Read, Unread, Use, again_at};
-use crate::verbs::{Claimed, Held, Leased, Want};
 use crate::webhooks::sql::PendingEvent;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::{Counts, EventKind, Lane};
@@ -382,7 +382,7 @@ fn hand(
         writing.book.marks.taken(place, due_at, now);
         let (lane, seq) = (writing.lane(place)?, number(row, "seq")?);
         if runs(row)? {
-            unread::tell_of_twin(seq);
+            unreadable::tell_of_twin(seq);
             passed.twins.push(lane);
             continue;
         }
@@ -665,7 +665,7 @@ pub(crate) async fn claim_expired(
     let mut outs = Vec::with_capacity(rows.len());
     for row in &rows {
         if runs(row)? {
-            unread::tell_of_twin(number(row, "seq")?);
+            unreadable::tell_of_twin(number(row, "seq")?);
             effects.unqueued.push(lane.clone());
             continue;
         }

@@ -5,19 +5,19 @@ use crate::operations::settle::sqlite as settle;
 use crate::rows::ReadRow;
 use std::collections::HashMap;
 
+use crate::cluster::fleet::Dead;
+use crate::cluster::fleet::LeaseKey;
 use crate::commit::effects::Effects;
-use crate::error::LedgerError;
-use crate::fleet::Dead;
-use crate::fleet::LeaseKey;
-use crate::operations::settle::sqlite::{EventRow, READY_GONE, RUNNING, RunningRow};
-use crate::sqlite::SqliteTransaction;
-use crate::sqlite::rows::{
+use crate::db::sqlite::SqliteTransaction;
+use crate::db::sqlite::rows::{
     RunState, carried, continuation, maybe_time, number, ready_row, running_row, time, waiting_row,
 };
-use crate::sqlite::writer::Row;
+use crate::db::sqlite::writer::Row;
+use crate::error::LedgerError;
+use crate::model::{Claimed, Held, Leased, Want};
+use crate::operations::settle::sqlite::{EventRow, READY_GONE, RUNNING, RunningRow};
+use crate::operations::unreadable::{self, Handed, ROUNDS, Read, Unread, Use, again_at};
 use crate::store::Batch;
-use crate::unread::{self, Handed, ROUNDS, Read, Unread, Use, again_at};
-use crate::verbs::{Claimed, Held, Leased, Want};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::{Continuation, Counts, Lane};
 
@@ -168,7 +168,7 @@ fn without_twins(
         return Ok(ready);
     }
     for (_, seq) in twins.iter().filter(|(runs, _)| *runs) {
-        unread::tell_of_twin(*seq);
+        unreadable::tell_of_twin(*seq);
         writing.writer.run(TWIN_GONE, |values| {
             values.put(*seq);
         })?;

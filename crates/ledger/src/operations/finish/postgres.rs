@@ -1,15 +1,15 @@
 //! The end of an operation: its outcome, its result, what is erased, and who goes next.
 
 use crate::commit::effects::Effects;
+use crate::db::postgres::arrays::{Statement, Values};
+use crate::db::postgres::transaction::{PgTransaction, octets};
+use crate::db::postgres::watermarks::Shelf;
 use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::operations::ends::Finish;
 use crate::operations::prune::postgres as prune;
 use crate::operations::serial_keys::postgres as serial;
 use crate::operations::settle::postgres::READY;
-use crate::postgres::batch::{Statement, Values};
-use crate::postgres::marks::Shelf;
-use crate::postgres::writing::{PgTransaction, octets};
 use crate::rows::{
     BindRow, EventRow, ReadyRow, RunState, carried, damaged, exactly, id, next_of_key, number,
     time, waited, waiting_row,

@@ -1,14 +1,16 @@
 //! The end of an operation: its outcome, its result, what is erased, and who goes next.
 
 use crate::commit::effects::Effects;
+use crate::db::sqlite::SqliteTransaction;
+use crate::db::sqlite::rows::{
+    RunState, carried, id, next_of_key, number, time, waited, waiting_row,
+};
 use crate::db::statements::statements;
 use crate::error::LedgerError;
 pub(crate) use crate::operations::ends::Finish;
 use crate::operations::prune::sqlite as prune;
 use crate::operations::serial_keys::sqlite as serial;
 use crate::operations::settle::sqlite::{EventRow, READY, ReadyRow};
-use crate::sqlite::SqliteTransaction;
-use crate::sqlite::rows::{RunState, carried, id, next_of_key, number, time, waited, waiting_row};
 use cloakroom_domain::operation::{EventKind, OperationBody};
 use cloakroom_domain::{OperationId, Timestamp};
 

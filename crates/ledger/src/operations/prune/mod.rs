@@ -12,8 +12,8 @@ use crate::commit::transaction::{Transaction, by_backend};
 use crate::commit::verb::{Grouping, Surroundings, Verb};
 use crate::commit::write_queue::Class;
 use crate::error::LedgerError;
-use crate::shared::Shared;
-use crate::verbs::Pruned;
+use crate::model::Pruned;
+use crate::state::Shared;
 
 /// Frees what has expired, a portion of it.
 pub(crate) struct Prune {

@@ -2,16 +2,16 @@
 
 use std::collections::HashSet;
 
+use crate::db::postgres::arrays::{Statement, Values};
+use crate::db::postgres::transaction::PgTransaction;
+use crate::db::postgres::watermarks::Shelf;
 use crate::db::statements::statements;
 use crate::error::LedgerError;
-use crate::postgres::batch::{Statement, Values};
-use crate::postgres::marks::Shelf;
-use crate::postgres::writing::PgTransaction;
+use crate::model::{Pruned, pieces_in};
 use crate::rows::{
     BindRow, ReadRow, TAG_SEPARATOR, as_micros, maybe_number, maybe_text, maybe_time, number, text,
     time,
 };
-use crate::verbs::{Pruned, pieces_in};
 use cloakroom_domain::pruning::{MOST_OCTETS, Portion};
 use cloakroom_domain::webhooks::{LOOKED_AT_AGAIN, RESULT_KEPT};
 use cloakroom_domain::{OperationId, Timestamp};

@@ -3,14 +3,14 @@
 //! A portion goes in runs of numbers that follow one another: what ended together was accepted
 //! together, and a run costs a statement for each table instead of one for each operation.
 
-use crate::db::statements::statements;
-use crate::error::LedgerError;
-use crate::sqlite::SqliteTransaction;
-use crate::sqlite::rows::{
+use crate::db::sqlite::SqliteTransaction;
+use crate::db::sqlite::rows::{
     ReadRow, TAG_SEPARATOR, maybe_number, maybe_text, maybe_time, number, text, time,
 };
-use crate::sqlite::writer::{Row, Values};
-use crate::verbs::{Pruned, pieces_in};
+use crate::db::sqlite::writer::{Row, Values};
+use crate::db::statements::statements;
+use crate::error::LedgerError;
+use crate::model::{Pruned, pieces_in};
 use cloakroom_domain::pruning::{MOST_OCTETS, Portion, runs};
 use cloakroom_domain::webhooks::{LOOKED_AT_AGAIN, RESULT_KEPT};
 use cloakroom_domain::{OperationId, Timestamp};
@@ -153,14 +153,14 @@ pub(crate) fn prune_or_make_room(
     portion: Portion,
     now: Timestamp,
 ) -> Result<Pruned, LedgerError> {
-    match writing.prune_durably(portion, now) {
+    match prune_durably(writing, portion, now) {
         Err(LedgerError::Full) => {
             writing.reserve.give_up();
             // The log has a length of its own to give back, once the file has all that is in it.
             if let Err(error) = writing.writer.cut_log() {
                 tracing::debug!(%error, "the log could not be cut on a full disk");
             }
-            writing.prune_durably(Portion::SMALL, now)
+            prune_durably(writing, Portion::SMALL, now)
         }
         pruned => pruned,
     }
@@ -382,4 +382,16 @@ fn erase_elsewhere(
         })?;
     }
     Ok(())
+}
+
+/// Prunes and commits: a full disk is often noticed only then. A prune is alone in its
+/// transaction.
+pub(crate) fn prune_durably(
+    writing: &mut SqliteTransaction,
+    portion: Portion,
+    now: Timestamp,
+) -> Result<Pruned, LedgerError> {
+    let pruned = prune(writing, portion, now)?;
+    writing.writer.commit()?;
+    Ok(pruned)
 }

@@ -2,8 +2,8 @@
 
 use crate::db::statements::statements;
 use crate::error::LedgerError;
+use crate::model::KeptAnswer;
 use crate::rows;
-use crate::verbs::KeptAnswer;
 use crate::webhooks::sql::{Params, SqlReader, ask_one};
 use cloakroom_domain::OperationId;
 

@@ -1,11 +1,11 @@
 //! The tree below an operation.
 
-use super::find::OperationReader;
 use crate::db::statements::statements;
 use crate::error::LedgerError;
-use crate::listed::Listed;
+use crate::model::Operation;
+use crate::operations::read::find::OperationReader;
+use crate::page::Listed;
 use crate::rows::{id, maybe_id, operation};
-use crate::verbs::Operation;
 use crate::webhooks::sql::{Params, Sql};
 use cloakroom_domain::OperationId;
 

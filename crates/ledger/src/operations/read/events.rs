@@ -2,7 +2,7 @@
 
 use crate::db::statements::statements;
 use crate::error::LedgerError;
-use crate::listed::Listed;
+use crate::page::Listed;
 use crate::rows::{self, events, number, time};
 use crate::webhooks::sql::{Params, SqlReader, ask_one};
 use cloakroom_domain::OperationId;

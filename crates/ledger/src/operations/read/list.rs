@@ -2,12 +2,12 @@
 
 use std::cmp::Reverse;
 
-use super::find::OperationReader;
 use crate::db::statements::statements;
 use crate::error::LedgerError;
-use crate::listed::readable;
+use crate::model::{Listing, Page};
+use crate::operations::read::find::OperationReader;
+use crate::page::readable;
 use crate::rows::{ReadRow, id, maybe_id, number, operation};
-use crate::verbs::{Listing, Page};
 use crate::webhooks::sql::Params;
 use cloakroom_domain::operation::Status;
 use cloakroom_domain::{OperationId, Timestamp};

@@ -10,10 +10,10 @@ pub(crate) mod lanes;
 pub(crate) mod list;
 pub(crate) mod promised;
 
-pub(crate) use answer::answer;
-pub(crate) use descendants::descendants;
-pub(crate) use events::events;
-pub(crate) use find::{find, sequences};
-pub(crate) use lanes::{count_waiting, depths, oldest_due, overdue};
-pub(crate) use list::list;
-pub(crate) use promised::promised;
+pub(crate) use crate::operations::read::answer::answer;
+pub(crate) use crate::operations::read::descendants::descendants;
+pub(crate) use crate::operations::read::events::events;
+pub(crate) use crate::operations::read::find::{find, sequences};
+pub(crate) use crate::operations::read::lanes::{count_waiting, depths, oldest_due, overdue};
+pub(crate) use crate::operations::read::list::list;
+pub(crate) use crate::operations::read::promised::promised;

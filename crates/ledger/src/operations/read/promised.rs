@@ -2,8 +2,8 @@
 
 use crate::db::statements::statements;
 use crate::error::LedgerError;
+use crate::model::Promised;
 use crate::rows::{self, promises};
-use crate::verbs::Promised;
 use crate::webhooks::sql::{Params, SqlReader, ask_one};
 use cloakroom_domain::OperationId;
 

@@ -1,5 +1,6 @@
 //! Reconciliation: looking for rows that do not add up, and repairing them.
 
+pub(crate) mod findings;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
@@ -9,8 +10,8 @@ use crate::commit::transaction::{Transaction, by_backend};
 use crate::commit::verb::{Grouping, Surroundings, Verb};
 use crate::commit::write_queue::Class;
 use crate::error::LedgerError;
-use crate::reconcile::{Step, Stepped};
-use crate::shared::Shared;
+use crate::operations::reconcile::findings::{Step, Stepped};
+use crate::state::Shared;
 
 /// Looks through one batch, and repairs it if told to.
 pub(crate) struct Reconcile {

@@ -3,13 +3,13 @@
 use sqlx::postgres::PgRow;
 
 use crate::commit::effects::Effects;
+use crate::db::postgres::arrays::Values;
+use crate::db::postgres::transaction::PgTransaction;
 use crate::error::LedgerError;
+use crate::model::SerialName;
 use crate::operations::finish::postgres::go_next;
-use crate::postgres::batch::Values;
-use crate::postgres::writing::PgTransaction;
-use crate::reconcile::{self as ask, BATCH, Cursor, Step, Stepped};
+use crate::operations::reconcile::findings::{self as ask, BATCH, Cursor, Step, Stepped};
 use crate::rows::{exactly, maybe_time, number};
-use crate::verbs::SerialName;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::reconcile::{Discrepancy, OrphanRow};
 

@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 
 use crate::commit::effects::{Effects, Recounted};
+use crate::db::sqlite::SqliteTransaction;
+use crate::db::sqlite::rows::{exactly, maybe_number, maybe_time, number};
+use crate::db::sqlite::writer::Row;
 use crate::db::statements::statements;
 use crate::error::LedgerError;
+use crate::model::SerialName;
 use crate::operations::finish::sqlite::{go_next, promote};
 use crate::operations::prune::sqlite::erase_pieces;
-use crate::reconcile::{self as ask, BATCH, Cursor, Step, Stepped, Sweep, Swept};
-use crate::sqlite::SqliteTransaction;
-use crate::sqlite::rows::{exactly, maybe_number, maybe_time, number};
-use crate::sqlite::writer::Row;
-use crate::verbs::SerialName;
+use crate::operations::reconcile::findings::{
+    self as ask, BATCH, Cursor, Step, Stepped, Sweep, Swept,
+};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::reconcile::{Discrepancy, OrphanRow};
 

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
+use crate::db::postgres::arrays::Values;
+use crate::db::postgres::transaction::PgTransaction;
 use crate::db::statements::statements;
 use crate::error::LedgerError;
+use crate::model::Acceptance;
 use crate::operations::retried::{FORMER, STANDING, origin};
-use crate::postgres::batch::Values;
-use crate::postgres::writing::PgTransaction;
 use crate::rows::id;
-use crate::verbs::Acceptance;
 use cloakroom_domain::OperationId;
 use cloakroom_domain::operation::ManualRetry;
 

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
+use crate::db::sqlite::SqliteTransaction;
+use crate::db::sqlite::rows::id;
 use crate::error::LedgerError;
 use crate::operations::retried::{FORMER, STANDING, origin};
-use crate::sqlite::SqliteTransaction;
-use crate::sqlite::rows::id;
 use cloakroom_domain::OperationId;
 use cloakroom_domain::operation::ManualRetry;
 

@@ -11,10 +11,10 @@ use crate::commit::transaction::{Transaction, by_backend};
 use crate::commit::verb::{Grouping, Surroundings, Verb};
 use crate::db::statements::statements;
 use crate::error::LedgerError;
-use crate::listed::Listed;
+use crate::model::{KeyInUse, KeyListing, SerialName, Unblocked};
+use crate::page::Listed;
 use crate::rows;
 use crate::store::{Store, read_by_backend};
-use crate::verbs::{KeyInUse, KeyListing, SerialName, Unblocked};
 use crate::webhooks::sql::{Params, SqlReader};
 
 macro_rules! keys {

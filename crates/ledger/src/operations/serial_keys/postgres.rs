@@ -6,15 +6,15 @@ use std::collections::HashMap;
 use sqlx::postgres::PgRow;
 
 use crate::commit::effects::Effects;
+use crate::db::postgres::Postgres;
+use crate::db::postgres::arrays::{Statement, Values};
+use crate::db::postgres::transaction::{PgTransaction, octets};
+use crate::db::postgres::watermarks::Shelf;
 use crate::db::statements::statements;
 use crate::error::LedgerError;
+use crate::model::{Acceptance, SerialName, Unblocked};
 use crate::operations::finish::postgres::go_next;
-use crate::postgres::Postgres;
-use crate::postgres::batch::{Statement, Values};
-use crate::postgres::marks::Shelf;
-use crate::postgres::writing::{PgTransaction, octets};
 use crate::rows::{BindRow, EventRow, exactly, id, number};
-use crate::verbs::{Acceptance, SerialName, Unblocked};
 use cloakroom_domain::operation::{EventKind, NewOperation};
 use cloakroom_domain::{OperationId, Timestamp};
 

@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 
 use crate::commit::effects::Effects;
+use crate::db::sqlite::open::trouble;
+use crate::db::sqlite::rows::{EventRow, exactly, id, maybe_number, number, octets};
+use crate::db::sqlite::{Sqlite, SqliteTransaction};
 use crate::db::statements::statements;
 use crate::error::LedgerError;
+use crate::model::{SerialName, Unblocked};
 use crate::operations::finish::sqlite::{go_next, promote};
-use crate::sqlite::open::trouble;
-use crate::sqlite::rows::{EventRow, exactly, id, maybe_number, number, octets};
-use crate::sqlite::{Sqlite, SqliteTransaction};
-use crate::verbs::{SerialName, Unblocked};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::{EventKind, NewOperation};
 
@@ -56,7 +56,7 @@ pub(crate) fn block(
     seq: i64,
     at: Timestamp,
 ) -> Result<(), LedgerError> {
-    let bind = |values: &mut crate::sqlite::writer::Values<'_, '_>| {
+    let bind = |values: &mut crate::db::sqlite::writer::Values<'_, '_>| {
         values.put(seq).put(at.as_micros());
     };
     writing.writer.run(BLOCKED, bind).map(drop)
@@ -100,7 +100,7 @@ pub(crate) fn unblock(
 fn blocker(
     writing: &mut SqliteTransaction,
     digest: [u8; 16],
-) -> Result<Option<crate::sqlite::writer::Row>, LedgerError> {
+) -> Result<Option<crate::db::sqlite::writer::Row>, LedgerError> {
     writing.writer.one(BLOCKED_BY, |values| {
         values.put(digest);
     })

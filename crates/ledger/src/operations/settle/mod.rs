@@ -6,7 +6,7 @@ pub(crate) mod sqlite;
 use crate::commit::effects::Effects;
 use crate::commit::transaction::{Transaction, by_backend};
 use crate::error::{LedgerError, StaleLease};
-use crate::verbs::{SettledAs, Settlement};
+use crate::model::{SettledAs, Settlement};
 
 /// Commits the ends of attempts with all their effects: one fate for each, in their order.
 pub(crate) async fn settle(

@@ -7,21 +7,22 @@ use std::collections::HashMap;
 use sqlx::postgres::PgRow;
 
 use crate::commit::effects::Effects;
+use crate::db::postgres::arrays::{Statement, Values};
+use crate::db::postgres::catalog::Book;
+use crate::db::postgres::lookups::latest;
+use crate::db::postgres::transaction::PgTransaction;
+use crate::db::postgres::watermarks::Shelf;
 use crate::error::{LedgerError, StaleLease};
+use crate::model::{Held, SettledAs, Settlement};
 use crate::operations::ends::{Ends, Finish, LeasedRow};
-use crate::postgres::batch::{Statement, Values};
-use crate::postgres::book::Book;
-use crate::postgres::marks::Shelf;
-use crate::postgres::places::latest;
-use crate::postgres::writing::PgTransaction;
 use crate::rows::{
-    ReadyRow, WaitingRow, carried, number, origins, ready_twin, running_row, standing_at,
-    waiting_row,
+    BindRow, EventRow, ReadyRow, WaitingRow, carried, number, origins, ready_twin, running_row,
+    standing_at, waiting_row,
 };
 use crate::store::Batch;
-use crate::verbs::{Held, SettledAs, Settlement};
 use crate::webhooks::rows::callback;
-use crate::webhooks::sql::OperationSnapshot;
+use crate::webhooks::sql::{OperationSnapshot, PendingEvent};
+use cloakroom_domain::operation::outlived_by;
 
 statements! {
     pub(crate) static READY: Statement = Statement::insert_or(
@@ -184,4 +185,20 @@ async fn take(
         taken.insert(key, (found, (tells && held == Held::Running).then_some(row)));
     }
     Ok(())
+}
+
+impl PgTransaction {
+    /// Puts events into timelines.
+    pub(crate) fn events(&mut self, events: &[EventRow]) {
+        self.told.extend(events.iter().filter_map(PendingEvent::of));
+        self.script.add(&EVENTS, events, EventRow::put);
+        let numbers = |event: &EventRow| {
+            let seq = event.seq;
+            outlived_by(event.sequence).into_iter().flatten().map(move |number| (seq, number))
+        };
+        let outlived: Vec<_> = events.iter().flat_map(numbers).collect();
+        self.script.add(&OUTLIVED, &outlived, |(seq, sequence), cells| {
+            cells.number(*seq).number(i64::from(*sequence));
+        });
+    }
 }

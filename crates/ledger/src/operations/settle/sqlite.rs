@@ -5,18 +5,19 @@ use crate::operations::finish::sqlite as finish;
 use std::collections::HashMap;
 
 use crate::commit::effects::Effects;
-use crate::error::{LedgerError, StaleLease};
-use crate::operations::ends::{Ends, Finish, LeasedRow};
-pub(crate) use crate::sqlite::rows::{EventRow, ReadyRow, RunningRow};
-use crate::sqlite::rows::{
+pub(crate) use crate::db::sqlite::rows::{EventRow, ReadyRow, RunningRow};
+use crate::db::sqlite::rows::{
     carried, number, origins, ready_twin, running_row, standing_at, waiting_row,
 };
-use crate::sqlite::writer::Row;
-use crate::sqlite::{Book, SqliteTransaction};
+use crate::db::sqlite::writer::{Row, Writer};
+use crate::db::sqlite::{Book, SqliteTransaction};
+use crate::error::{LedgerError, StaleLease};
+use crate::model::{Held, SettledAs, Settlement};
+use crate::operations::ends::{Ends, Finish, LeasedRow};
 use crate::store::Batch;
-use crate::verbs::{Held, SettledAs, Settlement};
 use crate::webhooks::rows::callback;
-use crate::webhooks::sql::OperationSnapshot;
+use crate::webhooks::sql::{OperationSnapshot, PendingEvent};
+use cloakroom_domain::operation::outlived_by;
 
 statements! {
     pub(crate) const READY: &str = concat!(
@@ -169,4 +170,22 @@ fn take(
         values.put(seq);
     })?;
     Ok(())
+}
+
+impl Writer {
+    /// Puts events into timelines.
+    pub(crate) fn events(&mut self, events: &[EventRow]) -> Result<(), LedgerError> {
+        self.told.extend(events.iter().filter_map(PendingEvent::of));
+        self.each(EVENTS, events, |row, values| {
+            row.put(values);
+        })?;
+        let outlived: Vec<_> = events
+            .iter()
+            .filter_map(|event| Some((event.seq, outlived_by(event.sequence)?)))
+            .collect();
+        self.each(OUTLIVED, &outlived, |(seq, numbers), values| {
+            values.put(seq).put(numbers.start()).put(numbers.end());
+        })
+        .map(drop)
+    }
 }

@@ -11,8 +11,8 @@ use cloakroom_domain::operation::Verdict;
 use crate::commit::transaction::{Transaction, by_backend};
 use crate::commit::verb::{Surroundings, Verb};
 use crate::error::LedgerError;
-use crate::shared::Shared;
-use crate::verbs::Judged;
+use crate::model::Judged;
+use crate::state::Shared;
 
 /// Writes a verdict down.
 pub(crate) struct RecordVerdict {

@@ -1,11 +1,11 @@
 //! The verdict of a person on an unknown outcome, on PostgreSQL.
 
+use crate::db::postgres::arrays::{Values, storable};
+use crate::db::postgres::transaction::PgTransaction;
 use crate::db::statements::statements;
 use crate::error::LedgerError;
-use crate::postgres::batch::{Values, storable};
-use crate::postgres::writing::PgTransaction;
+use crate::model::Judged;
 use crate::rows::{EventRow, ReadRow, number, stored_verdict};
-use crate::verbs::Judged;
 use cloakroom_domain::OperationId;
 use cloakroom_domain::operation::Verdict;
 

@@ -1,10 +1,10 @@
 //! The verdict of a person on an unknown outcome, on SQLite.
 
+use crate::db::sqlite::SqliteTransaction;
+use crate::db::sqlite::rows::{EventRow, ReadRow, number, stored_verdict};
 use crate::db::statements::statements;
 use crate::error::LedgerError;
-use crate::sqlite::SqliteTransaction;
-use crate::sqlite::rows::{EventRow, ReadRow, number, stored_verdict};
-use crate::verbs::Judged;
+use crate::model::Judged;
 use cloakroom_domain::OperationId;
 use cloakroom_domain::operation::Verdict;
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::super::unreadable::UnreadableDelivery;
-use super::Format;
+use crate::webhooks::model::Format;
+use crate::webhooks::unreadable::UnreadableDelivery;
 use cloakroom_domain::webhooks::{DeliveryDecision, ReceiverKey, ScheduleEnd, Topic};
 use cloakroom_domain::{OperationId, Timestamp};
 

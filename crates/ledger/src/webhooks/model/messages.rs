@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::Subscription;
-use crate::verbs::Operation;
+use crate::model::Operation;
+use crate::webhooks::model::Subscription;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::webhooks::Topic;
 

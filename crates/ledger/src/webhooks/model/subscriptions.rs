@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::Format;
+use crate::webhooks::model::Format;
 use cloakroom_domain::webhooks::cloud_event::Permission;
 use cloakroom_domain::webhooks::{ReceiverKey, Topics};
 use cloakroom_domain::{Principal, Timestamp};

@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 
 use crate::error::LedgerError;
+use crate::model::Operation;
 use crate::rows::operation;
 use crate::store::{Batch, Store};
-use crate::verbs::Operation;
 use crate::webhooks::sql::SqlReader;
 use cloakroom_domain::OperationId;
 

@@ -3,12 +3,12 @@
 use async_trait::async_trait;
 use sqlx::postgres::PgRow;
 
-use super::OperationReader;
+use crate::db::postgres::Postgres;
+use crate::db::postgres::arrays::Values;
+use crate::db::postgres::lookups::places;
 use crate::db::statements::statements;
 use crate::error::LedgerError;
-use crate::postgres::Postgres;
-use crate::postgres::batch::Values;
-use crate::postgres::places::places;
+use crate::operations::read::find::OperationReader;
 use crate::rows::{carried, id, number, operations, origins};
 use crate::store::Batch;
 use cloakroom_domain::OperationId;

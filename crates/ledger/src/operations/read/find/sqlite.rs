@@ -3,13 +3,13 @@
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
 
-use super::OperationReader;
+use crate::db::sqlite::Sqlite;
+use crate::db::sqlite::by_id::Among;
+use crate::db::sqlite::rows::places;
 use crate::db::statements::statements;
 use crate::error::LedgerError;
+use crate::operations::read::find::OperationReader;
 use crate::rows::{operations, origins};
-use crate::sqlite::Sqlite;
-use crate::sqlite::batch::Among;
-use crate::sqlite::rows::places;
 use cloakroom_domain::OperationId;
 
 statements! {

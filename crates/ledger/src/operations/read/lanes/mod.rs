@@ -5,9 +5,9 @@ pub(crate) mod sqlite;
 
 use crate::db::statements::statements;
 use crate::error::LedgerError;
+use crate::model::{LaneDepth, LanePlace, Overdue};
 use crate::rows::number;
 use crate::store::{Batch, Store, read_by_backend};
-use crate::verbs::{LaneDepth, LanePlace, Overdue};
 use crate::webhooks::sql::{Params, SqlReader};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::Lane;

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
+use crate::db::postgres::Postgres;
+use crate::db::postgres::arrays::Values;
 use crate::db::statements::statements;
 use crate::error::LedgerError;
+use crate::model::{LaneDepth, LanePlace, Overdue};
 use crate::operations::claim::postgres::{HEADS, heads};
-use crate::postgres::Postgres;
-use crate::postgres::batch::Values;
 use crate::rows::{self, number};
 use crate::store::Batch;
-use crate::verbs::{LaneDepth, LanePlace, Overdue};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::Lane;
 

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use sqlx::sqlite::SqliteRow;
 
+use crate::db::sqlite::Sqlite;
+use crate::db::sqlite::open::trouble;
+use crate::db::sqlite::rows::{self, get, maybe_time};
 use crate::db::statements::statements;
 use crate::error::LedgerError;
-use crate::sqlite::Sqlite;
-use crate::sqlite::open::trouble;
-use crate::sqlite::rows::{self, get, maybe_time};
+use crate::model::{LaneDepth, LanePlace, Overdue};
 use crate::store::Batch;
-use crate::verbs::{LaneDepth, LanePlace, Overdue};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::Lane;
 
