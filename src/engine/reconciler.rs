@@ -17,7 +17,7 @@ use cloakroom_domain::reconcile::DiscrepancyReport;
 pub(super) async fn run(engine: Arc<EngineContext>) {
     let Some(interval) = engine.settings.reconcile else { return };
     while engine.pause(interval).await {
-        let look = engine.ledger.reconcile(true, engine.clock.now());
+        let look = Box::pin(engine.ledger.reconcile(true, engine.clock.now()));
         match engine.tasks.unless_draining(look).await {
             None => return,
             Some(Ok(report)) => tell(&report),
@@ -44,7 +44,7 @@ pub(super) async fn after_deaths(
         if died.is_subset(&known) {
             continue;
         }
-        let recount = engine.ledger.recount_lanes();
+        let recount = Box::pin(engine.ledger.recount_lanes());
         let Some(recounted) = engine.tasks.unless_draining(recount).await else { return };
         match recounted {
             Ok(report) => {

@@ -15,7 +15,9 @@ use crate::api::Problem;
 use crate::api::json_object::{JsonObject, NO_JSON, TOO_LARGE};
 use crate::api::openapi::{Description, ResponseDoc, Tag};
 use cloakroom_domain::webhooks::cloud_event::Permission;
-use cloakroom_ledger::{SubscriptionChange, UpdateOutcome, SubscriptionUpdate, Subscription, SubscriptionState};
+use cloakroom_ledger::{
+    Subscription, SubscriptionChange, SubscriptionState, SubscriptionUpdate, UpdateOutcome,
+};
 
 /// How often a change is repeated after another request has changed the subscription meanwhile.
 const TRIES: usize = 5;

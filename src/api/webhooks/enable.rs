@@ -12,7 +12,10 @@ use super::subscription_view::{self, may_be_changed};
 use crate::api::Problem;
 use crate::api::json_object::{JsonObject, NO_JSON, TOO_LARGE};
 use crate::api::openapi::{Description, ResponseDoc, Tag};
-use cloakroom_ledger::{SubscriptionChange, UpdateOutcome, SubscriptionUpdate, DisabledFor, Subscription, SubscriptionState};
+use cloakroom_ledger::{
+    DisabledFor, Subscription, SubscriptionChange, SubscriptionState, SubscriptionUpdate,
+    UpdateOutcome,
+};
 
 pub(super) async fn enable(
     path: SubscriptionPath,

@@ -145,9 +145,8 @@ fn coding_of_odd(essence: &str) -> Coding {
     match (essence.contains("x-www-form-urlencoded"), essence.contains("multipart")) {
         (true, false) => Coding::Form,
         (false, true) => Coding::Multipart,
-        (true, true) => Coding::Unknown,
         (false, false) if essence.contains('/') => Coding::Other,
-        (false, false) => Coding::Unknown,
+        _ => Coding::Unknown,
     }
 }
 

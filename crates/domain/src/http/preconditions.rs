@@ -173,16 +173,16 @@ mod tests {
 
     const OWN: &str = "\"7\"";
 
-    fn with(name: HeaderName, lines: &[&[u8]]) -> Preconditions {
+    fn with(name: &HeaderName, lines: &[&[u8]]) -> Preconditions {
         let mut headers = HeaderMap::new();
         for line in lines {
-            headers.append(&name, HeaderValue::from_bytes(line).unwrap());
+            headers.append(name, HeaderValue::from_bytes(line).unwrap());
         }
         Preconditions::of(&headers)
     }
 
     fn if_match(lines: &[&[u8]]) -> Result<(), PreconditionError> {
-        with(IF_MATCH, lines).allow_change(OWN)
+        with(&IF_MATCH, lines).allow_change(OWN)
     }
 
     #[test]
@@ -219,9 +219,9 @@ mod tests {
         for lines in fails {
             assert_eq!(if_match(lines), Err(PreconditionError::False("If-Match")), "{lines:?}");
         }
-        let tagless = with(IF_MATCH, &[b"\"7\""]).allow_reading(None);
+        let tagless = with(&IF_MATCH, &[b"\"7\""]).allow_reading(None);
         assert_eq!(tagless, Err(PreconditionError::False("If-Match")));
-        assert_eq!(with(IF_MATCH, &[b"*"]).allow_reading(None), Ok(()));
+        assert_eq!(with(&IF_MATCH, &[b"*"]).allow_reading(None), Ok(()));
     }
 
     #[test]
@@ -249,7 +249,7 @@ mod tests {
         for lines in broken {
             let refused = PreconditionError::Unreadable("If-Match");
             assert_eq!(if_match(lines), Err(refused), "{lines:?}");
-            let none = with(IF_NONE_MATCH, lines);
+            let none = with(&IF_NONE_MATCH, lines);
             let refused = PreconditionError::Unreadable("If-None-Match");
             assert_eq!(none.allow_change(OWN), Err(refused), "{lines:?}");
             assert_eq!((none.allow_reading(Some(OWN)), none.has(OWN)), (Ok(()), false));
@@ -269,13 +269,13 @@ mod tests {
             (&[b"\"a,*,b\", \"c,\""], false),
         ];
         for (lines, has) in cases {
-            let read = with(IF_NONE_MATCH, lines);
+            let read = with(&IF_NONE_MATCH, lines);
             assert_eq!(read.has(OWN), has, "{lines:?}");
             let refused = PreconditionError::False("If-None-Match");
             let allowed = if has { Err(refused) } else { Ok(()) };
             assert_eq!(read.allow_change(OWN), allowed, "{lines:?}");
             assert!(!read.names_state());
         }
-        assert!(with(IF_MATCH, &[b"\"8\""]).names_state());
+        assert!(with(&IF_MATCH, &[b"\"8\""]).names_state());
     }
 }

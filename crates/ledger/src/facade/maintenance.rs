@@ -5,7 +5,7 @@ use crate::cluster::SweepOnce;
 use crate::error::LedgerError;
 use crate::model::{KeyListing, SerialName};
 use crate::operations::Reconcile;
-use crate::operations::reconcile::findings::*;
+use crate::operations::reconcile::findings::{BATCH, Cursor, SILENCE, Step, Sweep};
 use crate::operations::reseal::{ResealCursor, ResealOnce, Resealed};
 use crate::operations::sealing_keys::ForgetKeys;
 use cloakroom_domain::Timestamp;

@@ -10,7 +10,11 @@ use crate::cache::watch::Watch;
 use crate::cluster::fleet::{Dead, LeaseKey};
 use crate::commit::committer::Write;
 use crate::error::{LedgerError, StaleLease};
-use crate::model::*;
+use crate::model::{
+    Acceptance, Accepted, Canceled, Claimed, Freeing, Judged, KeptAnswer, KeyInUse, KeyListing,
+    LanePlace, Leased, Listing, Operation, Overdue, Page, Piece, ProgressReport, Progressed,
+    Promised, Pruned, SerialName, Settlement, Unblocked, Want,
+};
 use crate::operations::{
     Cancel, Claim, ClaimExpired, ClaimOrphans, ClaimOverdue, ClaimWaiting, DiscardBody, Free,
     Prune, Reclaim, RecordVerdict, Release, ReleaseDelayed, Report, WriteChunks,

@@ -132,10 +132,14 @@ async fn second_look(
     if shared.store.is_shared() {
         let lanes = shared.lanes.of_queue(queue);
         let stored = || shared.lanes.queue_stored(queue);
-        off = looked(shared, (queue, Limit::Stored), async {
-            let counted = stored();
-            sweep::stored_in(&shared.store, &lanes).await.map(|rows| difference(rows, counted))
-        })
+        off = looked(
+            shared,
+            (queue, Limit::Stored),
+            Box::pin(async {
+                let counted = stored();
+                sweep::stored_in(&shared.store, &lanes).await.map(|rows| difference(rows, counted))
+            }),
+        )
         .await;
     }
     if let Some(room) = room(shared, operation, off) {
@@ -191,12 +195,16 @@ async fn depth(shared: &Shared, queue: &str, most: u64) -> u64 {
         return shared.lanes.queue_depth(queue);
     }
     let lanes = shared.lanes.of_queue(queue);
-    let off = looked(shared, (queue, Limit::Depth), async {
-        let counted = shared.lanes.queue_depth(queue);
-        let rows = sweep::count_up_to(&shared.store, &lanes, most.saturating_add(1)).await?;
-        // There may be more than were looked at.
-        Ok(if rows > most { 0 } else { difference(rows, counted) })
-    })
+    let off = looked(
+        shared,
+        (queue, Limit::Depth),
+        Box::pin(async {
+            let counted = shared.lanes.queue_depth(queue);
+            let rows = sweep::count_up_to(&shared.store, &lanes, most.saturating_add(1)).await?;
+            // There may be more than were looked at.
+            Ok(if rows > most { 0 } else { difference(rows, counted) })
+        }),
+    )
     .await;
     shared.lanes.queue_depth(queue).saturating_add_signed(off)
 }

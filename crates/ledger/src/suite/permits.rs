@@ -451,7 +451,7 @@ mod among_several {
                 let found = found(&report);
                 assert!(matches!(found[..], [(Discrepancy::Miscounted, 1 | 2)]), "{found:?}");
             };
-            traffic([&two.one, &two.other], from, lease, recounting).await;
+            Box::pin(traffic([&two.one, &two.other], from, lease, recounting)).await;
             for _ in 0..2 {
                 two.other.beat(vitals()).await.unwrap();
                 two.one.beat(vitals()).await.unwrap();

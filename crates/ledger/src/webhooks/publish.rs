@@ -383,7 +383,7 @@ pub(super) struct NewDelivery {
 #[derive(Default)]
 pub(super) struct InsertedDeliveries {
     pub(super) newly: NewlyDue,
-    /// Their numbers, in the order of the new_deliveries.
+    /// Their numbers, in the order of the new deliveries.
     pub(super) numbers: Vec<DeliveryKey>,
     pub(super) handed: Vec<HandedOffDelivery>,
 }
@@ -397,7 +397,7 @@ struct NewDeliveryRows {
     held: Vec<Params>,
 }
 
-/// Makes deliveries of messages that are written. What the delivery_slots has space for is handed
+/// Makes deliveries of messages that are written. What the delivery slots have space for is handed
 /// out at once.
 pub(super) async fn make<W: SqlTransaction + ?Sized>(
     writing: &mut W,

@@ -237,7 +237,7 @@ async fn settle<W: SqlTransaction + ?Sized>(
 ) -> Result<(Vec<DeliverySettled>, NewlyDue), LedgerError> {
     refresh(writing).await?;
     let index = writing.subscribers().index();
-    let leases: Vec<_> = batch.iter().map(|settlement| settlement.lease()).collect();
+    let leases: Vec<_> = batch.iter().map(DeliverySettlement::lease).collect();
     let taken = writing.take_sending(&leases).await?;
     let taken: HashMap<_, _> = taken.into_iter().map(|taken| (taken.lease, taken)).collect();
     let mut ends = DeliveryRows::default();

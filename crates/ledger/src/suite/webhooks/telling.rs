@@ -163,7 +163,7 @@ async fn what_one_node_makes_due_another_hears_of_before_it_looks() {
     close(other, second).await;
 }
 
-/// An delivery_slots with space for one delivery at a time, where it is open.
+/// Delivery slots with space for one delivery at a time, where it is open.
 #[derive(Clone, Default)]
 struct Outside {
     open: Arc<AtomicBool>,
