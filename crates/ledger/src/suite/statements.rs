@@ -19,6 +19,7 @@ static DECLARED: &[&Declared] = &[
     &crate::db::postgres::notifications::STATEMENTS,
     &crate::db::postgres::open::STATEMENTS,
     &crate::db::postgres::pool::STATEMENTS,
+    &crate::db::postgres::refusals::STATEMENTS,
     &crate::db::postgres::transaction::STATEMENTS,
     &crate::db::sqlite::inspect::STATEMENTS,
     &crate::db::sqlite::start::STATEMENTS,

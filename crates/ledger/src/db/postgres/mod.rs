@@ -14,7 +14,7 @@ pub(crate) mod notifications;
 pub(crate) mod open;
 pub(crate) mod owned_rows;
 pub(crate) mod pool;
-mod refusals;
+pub(crate) mod refusals;
 pub(crate) mod transaction;
 pub(crate) mod watermarks;
 
