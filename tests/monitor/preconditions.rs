@@ -5,7 +5,7 @@ use crate::support::{Answer, Gateway, Request, Ticket, Upstream, get, post};
 
 const OTHER: &str = "\"queued-99999\"";
 
-/// A gateway with an operation that waits for its time, and the ETag of its monitor.
+/// A gateway with an operation that waits for its time, and the entity tag of its monitor.
 async fn waiting() -> (Upstream, Gateway, Ticket, String) {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(&upstream).await;
