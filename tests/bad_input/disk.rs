@@ -1,12 +1,15 @@
 //! A full disk: 503, and well again by itself when there is room.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::process::Stdio;
 
+use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::support::gateway::{Process, order};
-use crate::support::{Answer, Setup, Ticket, Upstream, get, post, time};
+use crate::support::gateway::{Process, order, path_of};
+use crate::support::{Answer, Manner, Receiver, Setup, Ticket, Upstream, get, post, time};
+use crate::webhooks::delivery_listing::open_to;
 
 async fn run(program: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new(program);
@@ -98,16 +101,70 @@ async fn the_first_write_that_finds_the_disk_full_frees_what_has_expired() {
     }
     // All of it has expired, and the next round that comes by itself is far.
     gateway.advance(15);
-    let mut ballast = std::fs::File::create(disk.0.path().join("ballast")).unwrap();
-    for octets in [1 << 20, 4096, 1] {
-        while std::io::Write::write_all(&mut ballast, &vec![0; octets]).is_ok() {}
-    }
+    fill(&disk);
     let send = || async {
         gateway.send(post("/orders").body("text/plain", vec![b'x'; 100_000])).await.status
     };
     time::until("a 503", || async { (send().await == 503).then_some(()) }).await;
     // The clock stands still.
     time::until("room again", || async { (send().await == 202).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn deliveries_on_a_disk_that_is_full_to_the_last_page_are_made_once_and_let_it_be_freed() {
+    const TOLD: usize = 14;
+    let Some(disk) = SmallDisk::mount_of(72).await else {
+        eprintln!("not run: mounting a small file system needs root");
+        return;
+    };
+    let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
+    receiver.script("/told", std::iter::repeat_n(Manner::status(500), TOLD));
+    let gateway = Setup::before(&upstream)
+        .set("retention", "result = \"5s\"\noperation = \"5s\"")
+        .set("webhooks", &open_to(&receiver))
+        .start_in(disk.0.path())
+        .await;
+    let wish = json!({ "url": receiver.url("/told"), "events": ["operation.succeeded"] });
+    let made = gateway.send(post("/-/webhooks").json(&wish)).await.expect(201);
+    let list = format!("{}/deliveries?limit=200", path_of(made.expect_field("location")));
+    for _ in 0..TOLD {
+        let large = post("/orders").body("text/plain", vec![b'x'; 1_500_000]);
+        let ticket = gateway.accept(large).await;
+        gateway.settled(&ticket).await;
+    }
+    let told = async |wanted: Box<dyn Fn(&Value) -> bool + '_>| {
+        let list = gateway.get(&list).await.expect(200).json();
+        let deliveries = list["deliveries"].as_array().unwrap();
+        (deliveries.iter().filter(|it| wanted(it)).count() == TOLD).then_some(())
+    };
+    let failed = || told(Box::new(|it| it["attemptsBegun"] == 1 && it["status"] == "pending"));
+    time::until("the first attempts", failed).await;
+    let first: BTreeSet<_> = receiver.arrivals().iter().map(|it| it.id().to_owned()).collect();
+    assert_eq!(first.len(), TOLD);
+    fill(&disk);
+    let send = || async {
+        gateway.send(post("/orders").body("text/plain", vec![b'x'; 100_000])).await.status
+    };
+    time::until("a 503", || async { (send().await == 503).then_some(()) }).await;
+    // The second attempts are due; until they are made, the results are kept.
+    let is_delivered =
+        |it: &Value| it["status"] == "delivered" && first.contains(it["message"].as_str().unwrap());
+    let delivered = || told(Box::new(is_delivered));
+    gateway.while_stepping(1, "the second attempts", delivered).await;
+    let arrivals = receiver.arrivals();
+    for id in &first {
+        assert_eq!(arrivals.iter().filter(|it| it.id() == id).count(), 2, "{id}");
+    }
+    gateway.advance(3600);
+    time::until("room again", || async { (send().await == 202).then_some(()) }).await;
+}
+
+/// Takes all the room that is left.
+fn fill(disk: &SmallDisk) {
+    let mut ballast = std::fs::File::create(disk.0.path().join("ballast")).unwrap();
+    for octets in [1 << 20, 4096, 1] {
+        while std::io::Write::write_all(&mut ballast, &vec![0; octets]).is_ok() {}
+    }
 }
 
 /// How often the ledger has refused a write so far.
