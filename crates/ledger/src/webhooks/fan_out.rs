@@ -2,8 +2,8 @@
 //!
 //! Its invariant: a subscription is told, or not, by what it wanted when the event happened,
 //! and what comes to one that stood disabled then is held, as for those that were told at once.
-//! How it stood is written down by whatever changes that ([`remember`]), in the transaction of
-//! the change; so it has to be read with the subscription, and not before.
+//! Each change of a subscription records its former state ([`remember`]) in its own transaction, so
+//! that state is read together with the subscription and never before it.
 
 use std::time::Duration;
 
